@@ -1,0 +1,77 @@
+# Needs git, make, and Python 3.11 or later with pip and venv. All else goes into $(VENV).
+
+PYTHON ?= python3
+# `make test PYTHON=python3.13` has an environment of its own, .venv-3.13.
+VENV ?= .venv$(patsubst python%,-%,$(filter-out python python3,$(notdir $(PYTHON))))
+# More requirements for a new environment, say WITH='flask[async]==3.0.*'.
+WITH ?=
+PORT ?= 5000
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+# Twice quiet: errors are still shown.
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test coverage lint format types bench build dev clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (PORT=…)
+	$(BIN)/flask --app examples/async_app run --host 127.0.0.1 --port $(PORT)
+
+test: $(VENV)/with-test ## Run the tests (PYTHON=python3.13, PYTEST_ARGS='-k map')
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(VENV)/with-test ## Run the tests and show which lines and branches they miss
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(VENV)/with-lint ## Check the code and its format with ruff
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/with-lint ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/with-typing ## Check the types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/with-test ## Run the benchmarks (BENCH_ARGS=…)
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+build: $(VENV)/with-test ## Build the sdist and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+dev: $(VENV)/with-dev ## Make an environment with all the tools, for your editor
+
+clean: ## Remove environments, builds and caches
+	rm -rf .venv .venv-* dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment is made anew when pyproject.toml has changed; its with-… files say what it has.
+$(VENV)/made: pyproject.toml
+	@if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ]; then \
+	  echo "$(VENV) is no virtual environment; give another VENV" >&2; exit 1; fi
+	@echo "Making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --upgrade pip
+	@touch $@
+
+$(VENV)/with-run: $(VENV)/made
+	@echo "Installing the package into $(VENV)"
+	@$(PIP) install --editable . $(WITH)
+	@touch $@
+
+$(VENV)/with-%: $(VENV)/made
+	@echo "Installing the package and its $* tools into $(VENV)"
+	@$(PIP) install --editable . --group $* $(WITH)
+	@touch $@
