@@ -1,0 +1,248 @@
+"""The await side: from the end of a job to the loop that waits for it, and async iteration."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .exceptions import NoRunningLoop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+
+    from .futures import JobFuture
+
+__all__ = ["Waiter", "check_running_loop", "stream"]
+
+T = TypeVar("T")
+
+
+class Waiter(asyncio.Future[T]):
+    """One event loop's wait for a job: an `asyncio.Future` of the running loop.
+
+    Cancelling it before the job ends makes the job lose a waiter; the job decides what that means.
+
+    :raises NoRunningLoop: if the calling thread runs no event loop
+    """
+
+    # A subclass, since a done callback that looks for the cancellation would cost each job one more
+    # turn of the loop.
+
+    __slots__ = ("_mailbox", "_source")
+
+    def __init__(self, source: JobFuture[T]) -> None:
+        self._source: JobFuture[T] | None = None
+        self._mailbox = Mailbox.of_running_loop()
+        super().__init__(loop=asyncio.get_running_loop())
+        self._source = source
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the wait, and leave the job."""
+        if not super().cancel(msg):
+            return False
+        source, self._source = self._source, None
+        if source is not None:
+            source.leave(self)
+        return True
+
+    def wake(self) -> None:
+        """Have the loop take the outcome over, from any thread; a closed loop takes nothing."""
+        self._mailbox.post(self)
+
+    def settle(self) -> None:
+        """Take the outcome over; in the loop's thread, when the job has ended."""
+        source = self._source
+        if source is None or self.done():
+            return
+        if source.cancelled():
+            self._source = None
+            super().cancel()
+            return
+        result, exception = source.outcome()
+        if exception is None:
+            self._source = None
+            self.set_result(result)
+        else:
+            # The source is kept, to be told when the exception is retrieved: it logs what is not.
+            self.set_exception(_awaitable_exception(exception))
+            self._log_traceback = False
+
+    def result(self) -> T:
+        """Return what the job returned, or raise what it raised."""
+        self._mark_retrieved()
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        """Return what the job raised, or None."""
+        self._mark_retrieved()
+        return super().exception()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        # The C code asks a future that is done for its outcome without a call of `result`.
+        self._mark_retrieved()
+        return super().__await__()
+
+    def _mark_retrieved(self) -> None:
+        if self._source is not None and self.done():
+            self._source.mark_retrieved()
+
+
+class Mailbox:
+    """The waiters whose jobs have ended and whose loop is yet to hear of it.
+
+    One wake-up of the loop serves all that have come by then: a wake-up per job is what makes
+    `asyncio.wrap_future` slow in a burst.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._lock = threading.RLock()  # as JobQueue's, which says why
+        self._posted: deque[Waiter[Any]] = deque()  # guarded by _lock
+        self._is_waking = False  # guarded by _lock
+
+    @classmethod
+    def of_running_loop(cls) -> Mailbox:
+        """The mailbox of the loop that runs in the calling thread.
+
+        :raises NoRunningLoop: if there is none
+        """
+        loop = check_running_loop()
+        mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
+        if mailbox is None or mailbox._loop() is not loop:
+            mailbox = _thread.mailbox = cls(loop)
+        return mailbox
+
+    def post(self, waiter: Waiter[Any]) -> None:
+        """Hand *waiter* to the loop, and wake it unless it is being woken already."""
+        with self._lock:
+            self._posted.append(waiter)
+            if self._is_waking:
+                return
+            self._is_waking = True
+        loop = self._loop()
+        if loop is None:
+            self._take()
+            return
+        try:
+            loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            # To ask first would be a race: a loop may be closed at any time, and often is.
+            self._take()
+            if not loop.is_closed():
+                raise
+
+    def _deliver(self) -> None:
+        for waiter in self._take():
+            waiter.settle()
+
+    def _take(self) -> deque[Waiter[Any]]:
+        with self._lock:
+            posted, self._posted = self._posted, deque()
+            self._is_waking = False
+        return posted
+
+
+def check_running_loop() -> asyncio.AbstractEventLoop:
+    """The loop that runs in the calling thread.
+
+    :raises NoRunningLoop: if there is none
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        raise NoRunningLoop(
+            "no event loop is running in this thread; use this in an async def function, "
+            "or submit() and result() in a plain one"
+        )
+    return loop
+
+
+# The mailbox that a thread used last: a thread runs one loop at a time.
+_thread = threading.local()
+
+
+async def stream(
+    submit: Callable[..., Waiter[T]],
+    iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+    *,
+    buffersize: int,
+    ordered: bool,
+) -> AsyncGenerator[T, None]:
+    """Submit an item at a time and yield the results, with at most *buffersize* not yet yielded.
+
+    Items are taken in a task of their own, so that results come while a source keeps its caller
+    waiting. Ending the iteration early cancels that task and the jobs in flight.
+    """
+    room = asyncio.Semaphore(buffersize)
+    in_flight: set[Waiter[T]] = set()
+    ready: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
+
+    async def feed() -> None:
+        items = _zip(iterables)
+        while True:
+            await room.acquire()
+            try:
+                args = await anext(items)
+            except StopAsyncIteration:
+                return
+            waiter = submit(*args)
+            in_flight.add(waiter)
+            if ordered:
+                ready.put_nowait(waiter)
+            else:
+                waiter.add_done_callback(ready.put_nowait)
+
+    feeder = asyncio.create_task(feed())
+    feeder.add_done_callback(ready.put_nowait)
+    try:
+        while in_flight or not feeder.done() or not ready.empty():
+            future = await ready.get()
+            if future is feeder:
+                continue
+            in_flight.discard(future)
+            yield await future
+            room.release()
+        feeder.result()
+    finally:
+        feeder.cancel()
+        for waiter in in_flight:
+            waiter.cancel()
+
+
+async def _zip(
+    iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+) -> AsyncIterator[tuple[Any, ...]]:
+    """What `zip` is, for sync and async iterables together."""
+    if not any(isinstance(iterable, AsyncIterable) for iterable in iterables):
+        for args in zip(*iterables):  # noqa: B905 - as `map` does
+            yield args
+        return
+    iterators = [
+        aiter(iterable) if isinstance(iterable, AsyncIterable) else _each(iterable)
+        for iterable in iterables
+    ]
+    while True:
+        values: list[Any] = []
+        for iterator in iterators:
+            try:
+                values.append(await anext(iterator))
+            except StopAsyncIteration:
+                return
+        yield tuple(values)
+
+
+async def _each(iterable: Iterable[T]) -> AsyncIterator[T]:
+    for item in iterable:
+        yield item
+
+
+def _awaitable_exception(exception: BaseException) -> BaseException:
+    # As an await's own outcome this one would say that the waiter was cancelled, which it was not.
+    if isinstance(exception, asyncio.CancelledError):
+        error = RuntimeError(f"the job raised {exception!r} without being cancelled")
+        error.__cause__ = exception
+        return error
+    return exception

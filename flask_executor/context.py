@@ -1,0 +1,154 @@
+"""The only module that knows Flask's contexts: what a job takes along, and where it runs."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import flask.globals
+from flask.ctx import AppContext
+from flask.globals import _cv_app
+from werkzeug.local import LocalProxy
+
+from .log import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+    from .settings import Settings
+
+__all__ = ["Scope", "capture", "current_app_or_none", "unwrap"]
+
+T = TypeVar("T")
+
+# Flask 3.2 merges the request context into the app context: there, pushing an app context hides the
+# request; before, the request has a variable of its own, which the push leaves alone.
+_MERGED = hasattr(AppContext, "has_request")
+_REQUEST_VARS: frozenset[ContextVar[Any]] = (
+    frozenset() if _MERGED else frozenset({flask.globals._cv_request})
+)
+
+
+class Scope:
+    """What one job sees of the place that submitted it.
+
+    It runs in its own copy of the caller's contextvars and there in its own app context, with a
+    ``g`` of its own. Without *app* it is bare: no Flask context at all.
+
+    :param context: the contextvars; the app context is in them between `push` and `pop`
+    :param g_values: what ``g`` starts with
+    :param request: the request, session and URL adapter to carry, where the contextvars don't
+    """
+
+    __slots__ = ("_app", "_g_values", "_pushed", "_request", "context")
+
+    def __init__(
+        self,
+        app: Flask | None,
+        context: Context,
+        g_values: dict[str, Any] | None = None,
+        request: dict[str, Any] | None = None,
+    ) -> None:
+        self._app = app
+        self.context = context
+        self._g_values = g_values
+        self._request = request
+        self._pushed: AppContext | None = None
+
+    def copy(self) -> Scope:
+        """A scope that starts as this one did, for one more piece of code to run in."""
+        return Scope(self._app, self.context.copy(), self._g_values, self._request)
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Call *fn* in the contextvars and in an app context, which ends with the call."""
+        return self.context.run(self._call_in_app_context, fn, args)
+
+    def push(self) -> None:
+        """Enter a new app context in the current contextvars."""
+        if self._app is None:
+            return
+        app_context = self._app.app_context()
+        if self._g_values:
+            vars(app_context.g).update(self._g_values)
+        app_context.push()
+        self._pushed = app_context
+        if self._request:
+            vars(app_context).update(self._request)
+
+    def pop(self, exc: BaseException | None) -> None:
+        """Leave the app context: teardown functions get *exc*, and what they raise is logged."""
+        app_context, self._pushed = self._pushed, None
+        if app_context is None:
+            return
+        if self._request:
+            # The request is the view's: its teardown and its uploads are not this context's to end.
+            vars(app_context).update(dict.fromkeys(self._request))
+        try:
+            app_context.pop(exc)
+        except BaseException as error:  # the job has ended; its outcome stands
+            log_failure(app_context.app, error, "A teardown function raised after a job")
+
+    def is_current(self) -> bool:
+        """Whether the calling code runs in this very app context (a bare one never is)."""
+        return self._pushed is not None and _cv_app.get(None) is self._pushed
+
+    def _call_in_app_context(self, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+        self.push()
+        try:
+            return fn(*args)
+        finally:
+            self.pop(sys.exc_info()[1])
+
+
+def unwrap(app: Flask) -> Flask:
+    """The app itself, if *app* is ``current_app``, which is another one elsewhere."""
+    return app._get_current_object() if isinstance(app, LocalProxy) else app
+
+
+def current_app_or_none() -> Flask | None:
+    """The app whose context the caller is in."""
+    app_context = _cv_app.get(None)
+    return None if app_context is None else app_context.app
+
+
+def capture(app: Flask, settings: Settings) -> Scope:
+    """Take from the caller what a job of *app* may see, as *settings* say."""
+    if not settings.push_app_context:
+        return Scope(None, _copy_context_without(_REQUEST_VARS | {_cv_app}))
+    with_request = settings.push_request_context
+    return Scope(
+        app,
+        copy_context() if with_request else _copy_context_without(_REQUEST_VARS),
+        _g_values(app, settings.copy_g),
+        _merged_request() if _MERGED and with_request else None,
+    )
+
+
+def _g_values(app: Flask, copy_g: bool | frozenset[str]) -> dict[str, Any] | None:
+    app_context = _cv_app.get(None)
+    if not copy_g or app_context is None or app_context.app is not app:
+        return None
+    values = vars(app_context.g)
+    if copy_g is True:
+        return values.copy() if values else None
+    return {name: values[name] for name in copy_g if name in values}
+
+
+def _merged_request() -> dict[str, Any] | None:
+    # AppContext.request and .session are read-only: what can be carried is behind them.
+    app_context: Any = _cv_app.get(None)
+    if app_context is None or not app_context.has_request:
+        return None
+    return {name: getattr(app_context, name) for name in ("_request", "_session", "url_adapter")}
+
+
+def _copy_context_without(hidden: frozenset[ContextVar[Any]]) -> Context:
+    # A variable that is set cannot be unset in a copy, so the copy is made of the others.
+    context = Context()
+    for var, value in copy_context().items():
+        if var not in hidden:
+            context.run(var.set, value)
+    return context

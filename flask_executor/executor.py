@@ -1,0 +1,317 @@
+"""The extension itself."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import re
+import weakref
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+
+from flask import Flask
+
+from .aio import check_running_loop
+from .app_executor import AppExecutor, check_callable
+from .collection import FutureCollection, check_key
+from .context import current_app_or_none, unwrap
+from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
+from .futures import JobFuture, running_job, warn_if_blocking
+from .job import Job
+from .pending import JobQueue
+from .pools import find_backend
+from .settings import Settings, check_count, check_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator
+
+    from .pending import Stats
+
+__all__ = ["Executor", "Options"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Executor(concurrent.futures.Executor):
+    """Runs jobs off the request, in the context of the Flask app.
+
+    One executor may serve several apps, each with its own settings, pool and stored futures. It
+    works for the app whose context the caller is in, and where there is none, for its only app.
+
+    :param app: the app to initialise; `init_app` does it later
+    :param name: for a second executor in an app: ``mail`` reads ``MAIL_EXECUTOR_TYPE`` and so on
+    :raises TypeError: if *app* is no Flask app, or *name* no str
+    :raises ValueError: if *name* has other characters than letters, digits and underscores
+    """
+
+    def __init__(self, app: Flask | None = None, name: str = "") -> None:
+        expected = f"the executor's name is {name!r}; expected only letters, digits and underscores"
+        if not isinstance(name, str):
+            raise TypeError(expected)
+        if not re.fullmatch(r"\w*", name):
+            raise ValueError(expected)
+        self.name = name
+        self._default_done_callbacks: list[Callable[[JobFuture[Any]], object]] = []
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._extension_key = f"flask_executor.{name}"
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the config of *app* and make this executor available to it. Starts no thread.
+
+        :raises TypeError: if *app* is no Flask app
+        :raises InvalidSetting: if a config key has a value that it cannot have
+        :raises AlreadyInitialised: if the app has an executor of this name
+        """
+        if not isinstance(app, Flask):
+            raise TypeError(f"{app!r} cannot have an executor; expected a Flask app")
+        app = unwrap(app)
+        if self._extension_key in app.extensions:
+            raise AlreadyInitialised(
+                f"the app {app.name!r} has an executor named {self.name!r} already; use that one, "
+                "or give another one a name of its own: Executor(app, name='mail')"
+            )
+        settings = Settings.from_app(app, self.name)
+        backend = find_backend(settings)
+        queue = JobQueue(self, f"{self.name or 'executor'}-{app.name}", app, settings, backend)
+        futures = FutureCollection(settings.futures_max_length)
+        app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
+        app.extensions[f"{self.name}executor"] = self
+        self._apps.add(app)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+        """Run ``fn(*args, **kwargs)`` in a worker, in an app context of its own.
+
+        It sees copies of the caller's contextvars and ``g``, and the caller's request, as they are
+        now.
+
+        :raises TypeError: if *fn* cannot be called
+        :raises NotInitialised: if there is no app to work for
+        :raises ExecutorClosed: after `shutdown`
+        """
+        return self._here().submit(fn, args, kwargs)
+
+    def submit_async(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Do as `submit` does, and return a future of the running event loop.
+
+        The job starts at this call, awaited or not. Cancelling the future cancels a job that waits
+        for a worker, and asks a running one to stop.
+
+        :raises NoRunningLoop: if the calling thread runs no event loop
+        """
+        check_running_loop()
+        return self._here().submit(fn, args, kwargs).waiter()
+
+    def submit_stored(
+        self, key: Hashable, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobFuture[T]:
+        """Do as `submit` does, and keep the future in `futures` under *key*.
+
+        :raises DuplicateKey: if a future is stored under *key*; the job does not start
+        """
+        check_key(key)
+        return self._here().submit(fn, args, kwargs, key=key)
+
+    def options(self, *, key: Hashable | None = None) -> Options:
+        """Options for the calls made on what this returns, apart from the function's own arguments.
+
+        :param key: keep the future in `futures` under this key
+        """
+        return Options(self, key=key)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Run *fn* for every item and return the results in the order of the items.
+
+        Each item is a job that sees its own copy of what this call sees.
+
+        :param timeout: seconds from this call until the last result; None for no limit
+        :param chunksize: how many items make one journey to another process; threads don't need it
+        :param buffersize: how many items may be submitted and not yet yielded; None for all at once
+        :raises WaitTimeout: from the iterator, if a result is not there in time
+        """
+        check_seconds("timeout", timeout)
+        check_count("chunksize", chunksize)
+        if buffersize is not None:
+            check_count("buffersize", buffersize)
+        return self._here().map(fn, iterables, timeout, chunksize, buffersize)
+
+    def map_async(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]:
+        """Run *fn* for every item of sync or async iterables, to be iterated with ``async for``.
+
+        Each item is a job that sees its own copy of what this call sees; the first ones start with
+        the iteration. Ending that early, by `aclose` or at the end of `contextlib.aclosing`,
+        cancels the jobs that have not started.
+
+        :param buffersize: how many items may be submitted and not yet yielded; None for twice the
+            workers. Iterables may be endless
+        :param ordered: whether results come in the order of the items, or as they are completed
+        """
+        if buffersize is not None:
+            check_count("buffersize", buffersize)
+        for iterable in iterables:
+            if not isinstance(iterable, AsyncIterable):
+                iter(iterable)
+        return self._here().map_async(fn, iterables, buffersize, ordered=ordered)
+
+    @overload
+    def job(self, fn: Callable[P, T], /) -> Job[P, T]: ...
+
+    @overload
+    def job(self, fn: None = None, /) -> Callable[[Callable[P, T]], Job[P, T]]: ...
+
+    def job(self, fn: Callable[..., Any] | None = None, /) -> Any:
+        """Decorate a function so that it can submit itself: ``fib.submit(5)``.
+
+        The executor needs no app yet.
+
+        :raises TypeError: if *fn* cannot be called
+        """
+        if fn is None:
+            return self.job
+        check_callable(fn)
+        return Job(self, fn)
+
+    @property
+    def futures(self) -> FutureCollection:
+        """The stored futures of the current app."""
+        return self._here().futures
+
+    def add_default_done_callback(self, fn: Callable[[JobFuture[Any]], object]) -> None:
+        """Attach *fn* to the future of every job from now on, before the job can start."""
+        check_callable(fn)
+        self._default_done_callbacks.append(fn)
+
+    def stats(self) -> Stats:
+        """The counts of the current app's jobs, all of one moment."""
+        return self._here().queue.stats()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until no job is pending or running, with callbacks and teardown over.
+
+        In an app context it waits for that app's jobs, elsewhere for those of all apps.
+
+        :param timeout: seconds to wait; None for no limit
+        :raises WaitTimeout: if there are jobs left by then
+        :raises RuntimeError: inside a job that it would wait for
+        """
+        check_seconds("timeout", timeout)
+        warn_if_blocking("drain()", "every job has ended; await drain_async() instead")
+        waits = {queue: queue.idle() for queue in self._queues(refused_in_job="drain")}
+        if concurrent.futures.wait(waits.values(), timeout).not_done:
+            raise _drain_timeout(waits, timeout)
+
+    async def drain_async(self, timeout: float | None = None) -> None:
+        """Do as `drain` does without blocking the event loop."""
+        check_seconds("timeout", timeout)
+        waits = {queue: queue.idle() for queue in self._queues(refused_in_job="drain")}
+        futures = [asyncio.wrap_future(future) for future in waits.values()]
+        if futures and (await asyncio.wait(futures, timeout=timeout))[1]:
+            raise _drain_timeout(waits, timeout)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs. In an app context this is for that app, elsewhere for all apps.
+
+        :param wait: whether to return only when all jobs are through
+        :param cancel_futures: whether to cancel the jobs that have not started; else they run
+        :raises RuntimeError: inside a job that it would wait for
+        """
+        for queue in self._queues(refused_in_job="shut down" if wait else None):
+            queue.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def __repr__(self) -> str:
+        apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
+        return f"<Executor {self.name!r} of {apps}>" if self.name else f"<Executor of {apps}>"
+
+    def _here(self) -> AppExecutor:
+        app = current_app_or_none()
+        if app is None:
+            app = self._only_app()
+        found = app.extensions.get(self._extension_key)
+        if found is None or found.executor is not self:
+            raise NotInitialised(
+                f"{self!r} is not initialised for the app {app.name!r}; call executor.init_app(app)"
+            )
+        return cast("AppExecutor", found)
+
+    def _queues(self, *, refused_in_job: str | None = None) -> list[JobQueue]:
+        """The current app's queue, or outside an app context, those of all apps."""
+        if current_app_or_none() is not None:
+            queues = [self._here().queue]
+        else:
+            queues = [app.extensions[self._extension_key].queue for app in self._apps]
+        job = running_job.get(None)
+        if refused_in_job and job is not None and job.queue in queues:
+            raise RuntimeError(
+                f"the job {job.name!r} cannot {refused_in_job} its own executor: it would wait for "
+                "itself"
+            )
+        return queues
+
+    def _only_app(self) -> Flask:
+        apps = list(self._apps)
+        if len(apps) == 1:
+            return apps[0]
+        if not apps:
+            raise NotInitialised(
+                "the executor has no app yet; call executor.init_app(app), or make it with "
+                "Executor(app)"
+            )
+        names = ", ".join(sorted(repr(app.name) for app in apps))
+        raise NotInitialised(
+            f"the executor serves several apps ({names}) and there is no app context to tell which "
+            "one is meant; use it inside 'with app.app_context():'"
+        )
+
+
+class Options:
+    """An executor's ways to submit, with options; made by `Executor.options`."""
+
+    __slots__ = ("_executor", "_key")
+
+    def __init__(self, executor: Executor, *, key: Hashable | None) -> None:
+        self._executor = executor
+        self._key = key
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+        """Do as `Executor.submit` does, with these options.
+
+        :raises DuplicateKey: if a future is stored under the key; the job does not start
+        """
+        return self._executor._here().submit(fn, args, kwargs, key=self._key)
+
+    def submit_async(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Do as `Executor.submit_async` does, with these options.
+
+        :raises DuplicateKey: if a future is stored under the key; the job does not start
+        """
+        check_running_loop()
+        return self.submit(fn, *args, **kwargs).waiter()
+
+
+def _drain_timeout(
+    waits: dict[JobQueue, concurrent.futures.Future[None]], timeout: float | None
+) -> WaitTimeout:
+    left = [queue.stats() for queue, future in waits.items() if not future.done()]
+    pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))
+    return WaitTimeout(
+        f"not drained after {timeout} s: {pending} jobs are pending, {running} running"
+    )

@@ -1,0 +1,317 @@
+"""The future of a job, and what the job can know of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import itertools
+import os
+import sys
+import warnings
+from concurrent.futures._base import CANCELLED, FINISHED, PENDING, RUNNING
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .aio import Waiter
+from .collection import FutureCollection, State, state_of
+from .exceptions import WaitTimeout
+from .settings import check_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Hashable
+
+    from .context import Scope
+    from .pending import JobQueue
+
+__all__ = [
+    "FutureCollection",
+    "JobFuture",
+    "JobInfo",
+    "name_of",
+    "running_job",
+    "warn_if_blocking",
+]
+
+T = TypeVar("T")
+
+_numbers = itertools.count(1)
+
+
+class JobInfo:
+    """What a job can know of itself; inside the job, `current_job` stands for it."""
+
+    __slots__ = ("_number", "cancel_requested", "key", "name", "queue")
+
+    key: Hashable | None
+    """The key it was stored under."""
+    name: str
+    """The name of its function."""
+    cancel_requested: bool
+    """Whether somebody asked it to stop: by its future's `cancel`, or by giving up awaiting it."""
+
+    def __init__(
+        self, queue: JobQueue, fn: Callable[..., Any], key: Hashable | None = None
+    ) -> None:
+        self._number = next(_numbers)
+        self.queue = queue
+        self.name = name_of(fn)
+        self.key = key
+        self.cancel_requested = False
+
+    @property
+    def id(self) -> str:
+        """An id that no other job has, in any running process of this machine."""
+        return f"{os.getpid()}-{self._number}"
+
+    def __repr__(self) -> str:
+        key = "" if self.key is None else f" key={self.key!r}"
+        return f"<job {self.id} {self.name}{key}>"
+
+
+running_job: ContextVar[JobInfo] = ContextVar("flask_executor.running_job")
+
+
+class JobFuture(concurrent.futures.Future[T]):
+    """The future of a job: a `concurrent.futures.Future` that can also be awaited.
+
+    Done callbacks run in an app context of the job's app. Those attached before the job ends run in
+    the job's own app context, so its teardown comes after them.
+
+    :param scope: where the job runs; None once it is over
+    """
+
+    __slots__ = (
+        "_args",
+        "_fn",
+        "_is_retrieved",
+        "_kwargs",
+        "_loop_waiters",
+        "has_callbacks",
+        "job",
+        "scope",
+    )
+
+    def __init__(
+        self,
+        job: JobInfo,
+        scope: Scope,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.job = job
+        self.scope: Scope | None = scope
+        self._fn: Callable[..., T] | None = fn
+        self._args = args
+        self._kwargs: dict[str, Any] | None = kwargs or None
+        self.has_callbacks = False
+        self._is_retrieved = False
+        self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def name(self) -> str:
+        """The name of the job's function."""
+        return self.job.name
+
+    @property
+    def key(self) -> Hashable | None:
+        """The key it was stored under, if it was."""
+        return self.job.key
+
+    @property
+    def state(self) -> State:
+        """How far the job is."""
+        return state_of(self)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the job and return its result.
+
+        Warns when it would block a running event loop.
+
+        :param timeout: seconds to wait; None for no limit
+        :raises WaitTimeout: if the job has not ended by then
+        :raises concurrent.futures.CancelledError: if the job was cancelled
+        :raises Exception: if the job raised it
+        """
+        check_seconds("timeout", timeout)
+        if not self.done():
+            warn_if_blocking("result()", f"the job {self.name!r} ends; await the future instead")
+        try:
+            return super().result(timeout)
+        except TimeoutError as error:
+            if error is self._exception:
+                raise
+            raise self._wait_timeout(timeout) from None
+        finally:
+            self._is_retrieved |= self._state == FINISHED
+            del self  # The traceback of the job's exception must not keep its future alive.
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the job and return what it raised, or None.
+
+        :param timeout: seconds to wait; None for no limit
+        :raises WaitTimeout: if the job has not ended by then
+        :raises concurrent.futures.CancelledError: if the job was cancelled
+        """
+        check_seconds("timeout", timeout)
+        if not self.done():
+            warn_if_blocking("exception()", f"the job {self.name!r} ends; await the future instead")
+        try:
+            return super().exception(timeout)
+        except TimeoutError:
+            raise self._wait_timeout(timeout) from None
+        finally:
+            self._is_retrieved |= self._state == FINISHED
+
+    def cancel(self) -> bool:
+        """Cancel the job if it waits for a worker: its code never runs. Ask it to stop if it runs.
+
+        :returns: whether it is cancelled; a running job goes on until it looks at
+            `current_job.cancel_requested`
+        """
+        if not super().cancel():
+            if self.running():
+                self.job.cancel_requested = True
+            return False
+        with self._condition:
+            is_first = self._state == CANCELLED
+            if is_first:
+                self.set_running_or_notify_cancel()
+        if is_first:
+            self.job.queue.on_cancelled(self)
+            self.release()
+        return True
+
+    def add_done_callback(self, fn: Callable[[JobFuture[T]], object]) -> None:
+        """Call *fn* with this future when the job ends or is cancelled, at once if it has already.
+
+        It runs in an app context of the job's app, in the thread that ends, cancels or adds. What
+        it raises is logged.
+        """
+        self.has_callbacks = True
+        super().add_done_callback(partial(_call_back, fn))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.waiter().__await__()
+
+    def waiter(self) -> Waiter[T]:
+        """An `asyncio.Future` of the running loop with the outcome of this job.
+
+        The job is cancelled, or asked to stop, when it is cancelled and no other waits.
+
+        :raises NoRunningLoop: if the calling thread runs no event loop
+        """
+        waiter: Waiter[T] = Waiter(self)
+        with self._condition:
+            if self._loop_waiters is not None:
+                self._loop_waiters.append(waiter)
+                return waiter
+            if not self.done():
+                self._loop_waiters = [waiter]
+                super().add_done_callback(_wake_waiters)
+                return waiter
+        waiter.settle()
+        return waiter
+
+    def leave(self, waiter: Waiter[Any]) -> None:
+        """Give up *waiter*; when it was the last one, cancel the job."""
+        with self._condition:
+            if self._loop_waiters is None or waiter not in self._loop_waiters:
+                return
+            self._loop_waiters.remove(waiter)
+            is_awaited = bool(self._loop_waiters)
+        if not is_awaited:
+            self.cancel()
+
+    def take_waiters(self) -> list[Waiter[T]]:
+        """Those who wait, and are now to be told."""
+        with self._condition:
+            waiters, self._loop_waiters = self._loop_waiters, None
+        return waiters or []
+
+    def outcome(self) -> tuple[Any, BaseException | None]:
+        """Result and exception, once it is done; to look does not count as retrieving."""
+        return self._result, self._exception
+
+    def mark_retrieved(self) -> None:
+        """Note that somebody was given the exception, so it need not be logged."""
+        self._is_retrieved = True
+
+    def start(self) -> bool:
+        """Mark the job as running; False if it was cancelled, or has started already."""
+        with self._condition:
+            if self._state != PENDING:
+                return False
+            self._state = RUNNING
+            return True
+
+    def take_call(self) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
+        """The function and its arguments, which the future lets go of."""
+        fn, args, kwargs = self._fn, self._args, self._kwargs
+        self._fn, self._args, self._kwargs = None, (), None
+        return cast("Callable[..., T]", fn), args, kwargs or {}
+
+    def set_outcome(self, result: Any, exception: BaseException | None) -> None:
+        """End the job: with *exception*, or if that is None, with *result*."""
+        if exception is None:
+            self.set_result(result)
+        else:
+            self.set_exception(exception)
+
+    def release(self) -> None:
+        """Let go of all that only the job needed."""
+        self._fn, self._args, self._kwargs, self.scope = None, (), None, None
+
+    def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
+        return WaitTimeout(
+            f"the job {self.name!r} has not ended after {timeout} s: it is {self.state}"
+        )
+
+    def __del__(self) -> None:
+        exception = self._exception
+        if exception is None or self._is_retrieved or self.job.cancel_requested:
+            return
+        self.job.queue.log_failure(self.job, exception, "failed and nobody asked for its outcome")
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What the log, the signals and `current_job` call *fn*."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def warn_if_blocking(what: str, until: str) -> None:
+    """Warn who called this package if *what* is about to block an event loop of this thread."""
+    if asyncio._get_running_loop() is None:
+        return
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        level, frame = level + 1, frame.f_back
+    message = f"{what} blocks the event loop of this thread until {until}"
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
+
+
+def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
+    future = cast("JobFuture[Any]", done)
+    # A future that is over has let go of its scope: what the caller sees serves instead.
+    scope = future.scope or future.job.queue.capture()
+    try:
+        if scope.is_current():
+            fn(future)
+        else:
+            scope.copy().call(fn, future)
+    except BaseException as error:  # whoever ends the job is not to suffer
+        future.job.queue.log_failure(future.job, error, f"ended, and its callback {fn!r} raised")
+
+
+def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:
+    for waiter in cast("JobFuture[Any]", future).take_waiters():
+        waiter.wake()

@@ -1,0 +1,94 @@
+"""What the decorator leaves behind, and what a job can ask about itself."""
+
+from __future__ import annotations
+
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from werkzeug.local import LocalProxy
+
+from .futures import JobInfo, name_of, running_job
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        Callable,
+        Hashable,
+        Iterable,
+        Iterator,
+    )
+
+    from .executor import Executor
+    from .futures import JobFuture
+
+__all__ = ["Job", "current_job"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+current_job: JobInfo = cast(
+    "JobInfo",
+    LocalProxy(running_job, unbound_message="current_job can only be used inside a job"),
+)
+"""The job that the calling code is part of: its ``id``, ``name``, ``key`` and ``cancel_requested``.
+
+False where no job runs; there, any attribute raises `RuntimeError`.
+"""
+
+
+class Job(Generic[P, T]):
+    """A function that can submit itself to its executor; called, it is the plain function.
+
+    Made by `Executor.job`, also before the executor has an app.
+    """
+
+    def __init__(self, executor: Executor, fn: Callable[P, T]) -> None:
+        update_wrapper(self, fn)
+        self.fn = fn
+        self._executor = executor
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function, here and now."""
+        return self.fn(*args, **kwargs)
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+        """Run it off the caller; see `Executor.submit`."""
+        return self._executor.submit(self, *args, **kwargs)
+
+    def submit_async(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run it off the caller, to be awaited; see `Executor.submit_async`."""
+        return self._executor.submit_async(self, *args, **kwargs)
+
+    def submit_stored(self, key: Hashable, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+        """Run it off the caller and store its future; see `Executor.submit_stored`."""
+        return self._executor.submit_stored(key, self, *args, **kwargs)
+
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Run it for every item; see `Executor.map`."""
+        return self._executor.map(
+            self, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
+        )
+
+    def map_async(
+        self,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]:
+        """Run it for every item, to be iterated with ``async for``; see `Executor.map_async`."""
+        return self._executor.map_async(self, *iterables, buffersize=buffersize, ordered=ordered)
+
+    def __reduce__(self) -> str:
+        """Travel to another process by name: what is imported there is this job again."""
+        return self.fn.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<Job {name_of(self.fn)}>"

@@ -1,0 +1,24 @@
+"""How failures reach the app's log."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["log_failure"]
+
+
+def log_failure(app: Flask, exception: BaseException, message: str, *args: object) -> None:
+    """Log *message* with the traceback of *exception* on the app's logger.
+
+    It is called where a job must go on to its end, so it does not raise: what a log handler raises
+    goes to standard error, and what was to be logged as well.
+    """
+    try:
+        app.logger.error(message, *args, exc_info=exception)
+    except Exception:
+        traceback.print_exception(exception)
+        traceback.print_exc()

@@ -1,0 +1,148 @@
+"""The config keys of one executor for one app, read and checked once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import InvalidSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+__all__ = ["Settings", "check_count", "check_seconds"]
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the config says about one executor; a field's key is *prefix* and its name in capitals.
+
+    Strings, as environment variables give them, are parsed strictly.
+
+    :param prefix: ``EXECUTOR_``, or ``<NAME>_EXECUTOR_`` for a named executor
+    """
+
+    prefix: str = "EXECUTOR_"
+    type: str = "thread"
+    max_workers: int | None = None
+    push_app_context: bool = True
+    push_request_context: bool = True
+    copy_g: bool | frozenset[str] = True
+    futures_max_length: int | None = 50
+    propagate_exceptions: bool = False
+    mp_context: str | None = None
+    max_tasks_per_child: int | None = None
+
+    @classmethod
+    def from_app(cls, app: Flask, name: str = "") -> Settings:
+        """Read the keys of the executor called *name*; an absent one gets its default.
+
+        :raises InvalidSetting: if a value is not what its key can be
+        """
+        prefix = f"{name.upper()}_EXECUTOR_" if name else "EXECUTOR_"
+        defaults = cls()
+        values: dict[str, Any] = {}
+        for field, parse in _PARSERS.items():
+            key = prefix + field.upper()
+            value: object = app.config.setdefault(key, getattr(defaults, field))
+            try:
+                values[field] = parse(value)
+            except ValueError as error:
+                raise InvalidSetting(f"{key} is {value!r}; expected {error}") from None
+        return cls(prefix=prefix, **values)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is not a number of seconds; None, for no limit, is one.
+
+    :raises TypeError: if *value* is not a number
+    :raises ValueError: if no thread can wait that long
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
+    if not value <= threading.TIMEOUT_MAX:  # nan is not, either
+        raise ValueError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is not an int above 0.
+
+    :raises TypeError: if *value* is not an int
+    :raises ValueError: if it is below 1
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; expected an int above 0")
+    if value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an int above 0")
+
+
+# A parser returns the value of its field, or raises ValueError with what was expected.
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("the name of a backend, such as 'thread'")
+
+
+def _start_method_or_none(value: object) -> str | None:
+    methods = multiprocessing.get_all_start_methods()
+    if value is None or (isinstance(value, str) and value in methods):
+        return value
+    raise ValueError(f"one of {', '.join(map(repr, methods))}, or None for the default")
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise ValueError("True or False, or a string such as 'true' or 'false'")
+
+
+def _count_or_none(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError("an int above 0, or None for the default")
+
+
+def _switch_or_names(value: object) -> bool | frozenset[str]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if value.lower() in _TRUE | _FALSE:
+            return _switch(value)
+        value = [name.strip() for name in value.split(",")]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        names = frozenset(name for name in value if isinstance(name, str) and name.isidentifier())
+        if len(names) == len(value):
+            return names
+    raise ValueError(
+        "True, False, or the names to carry, such as ('user', 'tenant') or 'user,tenant'"
+    )
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "type": _text,
+    "max_workers": _count_or_none,
+    "push_app_context": _switch,
+    "push_request_context": _switch,
+    "copy_g": _switch_or_names,
+    "futures_max_length": _count_or_none,
+    "propagate_exceptions": _switch,
+    "mp_context": _start_method_or_none,
+    "max_tasks_per_child": _count_or_none,
+}

@@ -1,0 +1,54 @@
+"""The signals that follow a job from its submission to its end.
+
+The sender is the Flask app. Every receiver gets ``executor`` and ``job``, the `JobInfo` that
+`current_job` stands for inside the job. A receiver that raises is logged on ``app.logger`` and
+disturbs neither the job nor the other receivers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from blinker import Namespace
+
+from .log import log_failure
+
+if TYPE_CHECKING:
+    from blinker import NamedSignal
+    from flask import Flask
+
+__all__ = ["job_cancelled", "job_failed", "job_started", "job_submitted", "job_succeeded"]
+
+_signals = Namespace()
+
+job_submitted = _signals.signal(
+    "job-submitted",
+    doc="""Sent in the submitter's thread and context, before the job can start, with ``future``,
+    ``fn``, ``args`` and ``kwargs`` as well. Do not wait for the future here: it waits for you.""",
+)
+job_started = _signals.signal(
+    "job-started",
+    doc="Sent where the job runs, in its app context, before its code.",
+)
+job_succeeded = _signals.signal(
+    "job-succeeded",
+    doc="""Sent where the job ran, in its app context, with ``result``: after its code, and before
+    anybody who waits for the future is woken.""",
+)
+job_failed = _signals.signal(
+    "job-failed",
+    doc="Sent as `job_succeeded` is, with ``exception`` in place of ``result``, for every failure.",
+)
+job_cancelled = _signals.signal(
+    "job-cancelled",
+    doc="Sent when a waiting job is cancelled, by the cancelling thread, in the job's context.",
+)
+
+
+def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
+    """Call each receiver of *signal* for *app* on its own: what one raises goes to the log."""
+    for receiver in signal.receivers_for(app):
+        try:
+            app.ensure_sync(receiver)(app, **values)
+        except BaseException as error:  # the job is to end as its own code did
+            log_failure(app, error, "Receiver %r of the signal %r raised", receiver, signal.name)

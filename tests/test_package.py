@@ -1,0 +1,165 @@
+"""What the package shows, which way its imports go, and what its distributions hold."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from werkzeug.local import LocalProxy
+
+import flask_executor
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "flask_executor"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A module may import at run time only what stands before it.
+ORDER = [
+    "exceptions",
+    "log",
+    "signals",
+    "settings",
+    "context",
+    "pools",
+    "remote",
+    "loop",
+    "aio",
+    "collection",
+    "futures",
+    "running",
+    "pending",
+    "job",
+    "app_executor",
+    "executor",
+    "testing",
+    "__init__",
+]
+
+
+def test_all_lists_every_public_name() -> None:
+    public = {
+        name
+        for name, value in vars(flask_executor).items()
+        if not (name.startswith("_") or inspect.ismodule(value) or name == "annotations")
+    }
+
+    assert set(flask_executor.__all__) == public
+
+
+@pytest.mark.parametrize("name", flask_executor.__all__)
+def test_every_public_name_has_a_docstring(name: str) -> None:
+    value = getattr(flask_executor, name)
+
+    assert value.__doc__
+    if type(value) is not LocalProxy:  # which has that of what it stands for
+        assert value.__doc__ != type(value).__doc__, "it has only its type's docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_only_modules_before_it(path: Path) -> None:
+    assert path.stem in ORDER, f"say where {path.name} stands in ORDER"
+
+    before = ORDER[: ORDER.index(path.stem)]
+    assert runtime_imports(path.read_text("utf-8")) <= set(before)
+
+
+@pytest.mark.parametrize(
+    ("source", "imported"),
+    [
+        ("from . import job", {"job"}),
+        ("from . import Executor", {"__init__"}),
+        ("from .futures import JobFuture", {"futures"}),
+        ("import flask_executor", {"__init__"}),
+        ("import flask_executor.job as j", {"job"}),
+        ("from flask_executor import Executor, job", {"__init__", "job"}),
+        ("from flask_executor.loop import Loop", {"loop"}),
+        ("def f():\n    from . import aio", {"aio"}),
+        ("if TYPE_CHECKING:\n    from . import job\nelse:\n    from . import aio", {"aio"}),
+        ("if t.TYPE_CHECKING:\n    from .job import Job", set()),
+        ("import flask\nfrom concurrent import futures", set()),
+    ],
+)
+def test_imports_are_read_however_they_are_written(source: str, imported: set[str]) -> None:
+    assert runtime_imports(source) == imported
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build both distributions: the sdist from a copy of the tree, the wheel from the sdist."""
+    tmp_path = tmp_path_factory.mktemp("build")
+    tree, dist = tmp_path / "tree", tmp_path / "dist"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "dist"))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(tree)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dist
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+
+    info = f"flask_executor-{version()}.dist-info"
+    modules = {path.relative_to(ROOT).as_posix() for path in MODULES}
+    metadata = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")}
+    assert names == modules | {"flask_executor/py.typed"} | metadata
+
+
+def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+
+    texts = {"README.md", "CHANGES.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml"}
+    tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*.py")}
+    assert texts | tests <= names
+
+
+def runtime_imports(source: str) -> set[str]:
+    """Return the package's own modules that running *source* imports."""
+    reader = _ImportReader()
+    reader.visit(ast.parse(source))
+    return reader.modules
+
+
+def version() -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return project["version"]
+
+
+class _ImportReader(ast.NodeVisitor):
+    """Gathers imports, but for those under `if TYPE_CHECKING:`."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+
+    def visit_If(self, node: ast.If) -> None:
+        checked_only = ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for child in node.orelse if checked_only else [*node.body, *node.orelse]:
+            self.visit(child)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._add(*alias.name.split("."))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = ["flask_executor"] if node.level else []
+        base += node.module.split(".") if node.module else []
+        for alias in node.names:
+            self._add(*base, alias.name)
+
+    def _add(self, top: str, module: str = "__init__", *_: str) -> None:
+        if top == "flask_executor":
+            self.modules.add(module if module in ORDER else "__init__")

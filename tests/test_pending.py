@@ -1,0 +1,276 @@
+"""The queue in front of the pool: order, counts, cancellation, and the end."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import random
+import subprocess
+import sys
+import threading
+
+import pytest
+from flask import Flask
+
+from flask_executor import Executor, ExecutorClosed, Stats, WaitTimeout
+
+WAIT = 20.0
+
+
+def queue_of(app: Flask):
+    return app.extensions["flask_executor."].queue
+
+
+def test_jobs_start_in_the_order_of_their_submission(app, executors):
+    executor = executors(app, max_workers=1)
+    order = []
+
+    for n in range(100):
+        executor.submit(order.append, n)
+    executor.drain(WAIT)
+
+    assert order == list(range(100))
+
+
+def test_as_many_jobs_run_at_once_as_there_are_workers(app, executors, gate):
+    executor = executors(app, max_workers=3)
+
+    gate.occupy(executor, 3)
+    waiting = executor.submit(gate)
+
+    assert executor.stats() == Stats(
+        workers=3, submitted=4, pending=1, running=3, succeeded=0, failed=0, cancelled=0
+    )
+    assert not waiting.running()
+
+
+def test_jobs_that_meet_at_a_barrier_all_have_a_worker(app, executors):
+    executor = executors(app, max_workers=4)
+    barrier = threading.Barrier(4, timeout=WAIT)
+
+    for _ in range(50):
+        futures = [executor.submit(barrier.wait) for _ in range(4)]
+        assert sorted(future.result(WAIT) for future in futures) == [0, 1, 2, 3]
+
+
+def test_the_counts_tell_how_each_job_ended_before_its_result_is_there(app, executors, gate):
+    executor = executors(app, max_workers=1)
+
+    executor.submit(int).result(WAIT)
+    assert executor.stats().succeeded == 1
+    executor.submit(int, "x").exception(WAIT)
+    assert executor.stats().failed == 1
+    gate.occupy(executor)
+    executor.submit(int).cancel()
+
+    assert executor.stats() == Stats(
+        workers=1, submitted=4, pending=0, running=1, succeeded=1, failed=1, cancelled=1
+    )
+
+
+def test_the_counts_add_up_while_jobs_come_go_and_are_cancelled(app, executors):
+    executor = executors(app, max_workers=4)
+    done = threading.Event()
+
+    def submit_and_cancel(seed: int) -> None:
+        chance = random.Random(seed)
+        while not done.is_set():
+            future = executor.submit(int, chance.choice(["1", "x"]))
+            if chance.random() < 0.5:
+                future.cancel()
+            future.cancelled() or future.exception(WAIT)
+
+    threads = [threading.Thread(target=submit_and_cancel, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    seen = [executor.stats() for _ in range(2000)]
+    done.set()
+    for thread in threads:
+        thread.join(WAIT)
+
+    for stats in seen:
+        parts = (stats.pending, stats.running, stats.succeeded, stats.failed, stats.cancelled)
+        assert stats.submitted == sum(parts)
+        assert min(parts) >= 0
+        assert stats.running <= 4
+
+
+def test_a_cancelled_job_never_runs_and_is_taken_out_of_the_queue(app, executors, gate):
+    executor = executors(app, max_workers=1)
+    gate.occupy(executor)
+    ran = []
+
+    futures = [executor.submit(ran.append, n) for n in range(1000)]
+    for future in futures[:-1]:
+        assert future.cancel()
+
+    assert executor.stats().pending == 1
+    assert len(queue_of(app)._waiting) <= 2
+    gate.open()
+    executor.drain(WAIT)
+    assert ran == [999]
+    assert executor.stats().cancelled == 999
+
+
+def test_cancelling_against_workers_loses_and_doubles_nothing(app, executors):
+    executor = executors(app, max_workers=2)
+    ran = []
+
+    for start in range(0, 5000, 100):
+        futures = [executor.submit(ran.append, n) for n in range(start, start + 100)]
+        cancelled = {start + n for n, future in enumerate(futures) if future.cancel()}
+        executor.drain(WAIT)
+        expected = [n for n in range(start, start + 100) if n not in cancelled]
+        assert sorted(ran[-len(expected) :] if expected else []) == expected
+
+    stats = executor.stats()
+    assert stats.succeeded == len(ran)
+    assert stats.succeeded + stats.cancelled == 5000
+
+
+def test_drain_waits_for_callbacks_and_teardown(app, executors):
+    executor = executors(app)
+    ended = []
+    app.teardown_appcontext(lambda _: ended.append("teardown"))
+
+    executor.submit(int).add_done_callback(lambda _: ended.append("callback"))
+    executor.drain(WAIT)
+
+    assert sorted(ended) in (["callback", "teardown"], ["callback", "teardown", "teardown"])
+
+
+def test_drain_says_what_is_left_when_its_time_is_over(app, executors, gate):
+    executor = executors(app, max_workers=1)
+    gate.occupy(executor)
+    executor.submit(int)
+
+    with pytest.raises(WaitTimeout, match=r"not drained after 0\.01 s: 1 jobs are pending, 1 runn"):
+        executor.drain(0.01)
+
+
+def test_drain_without_jobs_returns_at_once(app, executors):
+    executor = executors(app)
+
+    executor.drain(0)
+
+
+def test_outside_an_app_context_drain_and_shutdown_are_for_all_apps(executors):
+    apps = [Flask("one"), Flask("two")]
+    executor = executors(*apps)
+    ran = []
+
+    for app in apps:
+        with app.app_context():
+            executor.submit(ran.append, app.name)
+    executor.drain(WAIT)
+    assert sorted(ran) == ["one", "two"]
+
+    with apps[0].app_context():
+        executor.shutdown()
+        with pytest.raises(ExecutorClosed):
+            executor.submit(int)
+    with apps[1].app_context():
+        assert executor.submit(int).result(WAIT) == 0
+    executor.shutdown()
+    with apps[1].app_context(), pytest.raises(ExecutorClosed):
+        executor.submit(int)
+
+
+def test_shutdown_runs_what_waits(app, executors, gate):
+    executor = executors(app, max_workers=1)
+    gate.occupy(executor)
+    waiting = [executor.submit(int, n) for n in range(10)]
+
+    executor.shutdown(wait=False)
+    with pytest.raises(ExecutorClosed, match="was shut down"):
+        executor.submit(int)
+    gate.open()
+    executor.shutdown(wait=True)
+
+    assert [future.result(0) for future in waiting] == list(range(10))
+
+
+def test_shutdown_can_cancel_what_waits(app, executors, gate):
+    executor = executors(app, max_workers=1)
+    (running,) = gate.occupy(executor)
+    waiting = [executor.submit(int, n) for n in range(10)]
+
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    assert all(future.cancelled() for future in waiting)
+    assert concurrent.futures.wait(waiting, WAIT).not_done == set()
+    gate.open()
+    assert running.result(WAIT) is None
+
+
+def test_a_with_statement_waits_for_the_jobs(app):
+    with Executor(app) as executor:
+        futures = [executor.submit(int, n) for n in range(20)]
+
+    assert all(future.done() for future in futures)
+
+
+def test_nothing_starts_before_the_first_job(app, executors):
+    threads = threading.active_count()
+
+    executor = executors(app)
+    executor.stats()
+    executor.drain()
+
+    assert threading.active_count() == threads
+
+
+def test_a_pool_that_refuses_leaves_nothing_behind(app, executors):
+    executor = executors(app, max_workers=1)
+    queue_of(app).open_pool().executor.shutdown()
+
+    with pytest.raises(ExecutorClosed, match="cannot schedule new futures after shutdown"):
+        executor.submit_stored("key", int)
+
+    assert executor.stats().submitted == 0
+    assert executor.futures.get("key") is None
+    executor.drain(0)
+
+
+def test_a_pool_that_refuses_another_worker_leaves_the_job_to_those_at_work(app, executors, gate):
+    executor = executors(app, max_workers=2)
+    gate.occupy(executor)
+    queue_of(app).open_pool().executor.shutdown(wait=False)
+
+    future = executor.submit(int, "7")
+    gate.open()
+
+    assert future.result(WAIT) == 7
+
+
+def test_a_logger_that_raises_costs_neither_outcome_nor_worker(
+    app, executors, monkeypatch, capsys
+):
+    executor = executors(app, max_workers=1, propagate_exceptions=True)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(app.logger, "error", fail)
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        executor.submit(int, "x").result(WAIT)
+    printed = capsys.readouterr().err
+    assert "invalid literal" in printed
+    assert "disk full" in printed
+    assert executor.submit(int, "7").result(WAIT) == 7
+
+
+def test_all_that_was_submitted_runs_before_the_interpreter_ends():
+    program = """
+import sys, flask, flask_executor
+executor = flask_executor.Executor(flask.Flask("app"))
+for n in range(100):
+    executor.submit(sys.stdout.write, f"{n}\\n")
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT, check=True
+    )
+
+    assert sorted(map(int, done.stdout.split())) == list(range(100))
+    assert done.stderr == ""
