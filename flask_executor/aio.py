@@ -176,6 +176,7 @@ async def stream(
     Items are taken in a task of their own, so that results come while a source keeps its caller
     waiting. Ending the iteration early cancels that task and the jobs in flight.
     """
+    check_running_loop()
     room = asyncio.Semaphore(buffersize)
     in_flight: set[Waiter[T]] = set()
     ready: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()

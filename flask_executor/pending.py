@@ -130,7 +130,8 @@ class JobQueue:
             except RuntimeError as error:
                 self._take_back(drain, future, error)
         else:
-            run_there(self, drain, pool.executor)
+            # Forked workers inherit what is here when they start.
+            Context().run(run_there, self, drain, pool.executor)
 
     def take(self, drain: Drain) -> JobFuture[Any] | None:
         """The next job for *drain*, now running; None if no job is left, and the drain over."""

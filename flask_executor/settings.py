@@ -102,10 +102,10 @@ def _start_method_or_none(value: object) -> str | None:
 
 
 def _switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
-        return value.lower() in _TRUE
+    # Flask's `from_prefixed_env` makes 1 of the string "1".
+    text = str(value).lower() if isinstance(value, (bool, int, str)) else ""
+    if text in _TRUE | _FALSE:
+        return text in _TRUE
     raise ValueError("True or False, or a string such as 'true' or 'false'")
 
 
@@ -120,11 +120,9 @@ def _count_or_none(value: object) -> int | None:
 
 
 def _switch_or_names(value: object) -> bool | frozenset[str]:
-    if isinstance(value, bool):
-        return value
+    if isinstance(value, (bool, int)) or str(value).lower() in _TRUE | _FALSE:
+        return _switch(value)
     if isinstance(value, str):
-        if value.lower() in _TRUE | _FALSE:
-            return _switch(value)
         value = [name.strip() for name in value.split(",")]
     if isinstance(value, (list, tuple, set, frozenset)):
         names = frozenset(name for name in value if isinstance(name, str) and name.isidentifier())
