@@ -102,11 +102,14 @@ def _start_method_or_none(value: object) -> str | None:
 
 
 def _switch(value: object) -> bool:
-    # Flask's `from_prefixed_env` makes 1 of the string "1".
-    text = str(value).lower() if isinstance(value, (bool, int, str)) else ""
-    if text in _TRUE | _FALSE:
-        return text in _TRUE
+    if _is_switch(value):
+        return str(value).lower() in _TRUE
     raise ValueError("True or False, or a string such as 'true' or 'false'")
+
+
+def _is_switch(value: object) -> bool:
+    # An int, since Flask's `from_prefixed_env` makes 1 of the string "1".
+    return isinstance(value, (bool, int, str)) and str(value).lower() in _TRUE | _FALSE
 
 
 def _count_or_none(value: object) -> int | None:
@@ -120,7 +123,7 @@ def _count_or_none(value: object) -> int | None:
 
 
 def _switch_or_names(value: object) -> bool | frozenset[str]:
-    if isinstance(value, (bool, int)) or str(value).lower() in _TRUE | _FALSE:
+    if _is_switch(value):
         return _switch(value)
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",")]
