@@ -242,9 +242,7 @@ def test_a_pool_that_refuses_another_worker_leaves_the_job_to_those_at_work(app,
     assert future.result(WAIT) == 7
 
 
-def test_a_logger_that_raises_costs_neither_outcome_nor_worker(
-    app, executors, monkeypatch, capsys
-):
+def test_a_logger_that_raises_costs_neither_outcome_nor_worker(app, executors, monkeypatch, capsys):
     executor = executors(app, max_workers=1, propagate_exceptions=True)
 
     def fail(*_: object, **__: object) -> None:

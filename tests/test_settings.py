@@ -1,0 +1,215 @@
+"""The config keys: their defaults, what strings are read as, and what is refused at `init_app`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from flask import Flask
+
+from flask_executor import Executor, InvalidSetting
+from flask_executor.settings import Settings
+
+DEFAULTS = {
+    "EXECUTOR_TYPE": "thread",
+    "EXECUTOR_MAX_WORKERS": None,
+    "EXECUTOR_PUSH_APP_CONTEXT": True,
+    "EXECUTOR_PUSH_REQUEST_CONTEXT": True,
+    "EXECUTOR_COPY_G": True,
+    "EXECUTOR_FUTURES_MAX_LENGTH": 50,
+    "EXECUTOR_PROPAGATE_EXCEPTIONS": False,
+    "EXECUTOR_MP_CONTEXT": None,
+    "EXECUTOR_MAX_TASKS_PER_CHILD": None,
+}
+
+COUNTS = ["EXECUTOR_MAX_WORKERS", "EXECUTOR_FUTURES_MAX_LENGTH", "EXECUTOR_MAX_TASKS_PER_CHILD"]
+COUNT = "an int above 0, or None"
+SWITCHES = [
+    "EXECUTOR_PUSH_APP_CONTEXT",
+    "EXECUTOR_PUSH_REQUEST_CONTEXT",
+    "EXECUTOR_PROPAGATE_EXCEPTIONS",
+]
+SWITCH = "True or False"
+NAMES = "True, False, or the names to carry"
+
+
+def field_of(key: str) -> str:
+    return key.removeprefix("EXECUTOR_").lower()
+
+
+def shown(value: object) -> str:
+    """An id that is the same in every run, and another for another value."""
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__}({sorted(value)})"
+    return repr(value)
+
+
+def test_absent_keys_get_their_defaults_in_the_config(app: Flask) -> None:
+    Executor(app)
+
+    assert {k: v for k, v in app.config.items() if k.startswith("EXECUTOR_")} == DEFAULTS
+
+
+def test_every_field_is_a_key_with_that_default() -> None:
+    fields = dataclasses.asdict(Settings())
+
+    assert fields.pop("prefix") == "EXECUTOR_"
+    assert fields == {field_of(key): default for key, default in DEFAULTS.items()}
+
+
+def test_a_named_executor_reads_keys_with_its_name_and_no_others(app: Flask) -> None:
+    app.config.update(EXECUTOR_MAX_WORKERS=2, MAIL_EXECUTOR_MAX_WORKERS=3)
+
+    unnamed, named, other = Executor(app), Executor(app, name="mail"), Executor(app, name="Two_2")
+
+    assert unnamed.stats().workers == 2
+    assert named.stats().workers == 3
+    assert other.stats().workers not in {2, 3}
+    for prefix in ("MAIL_", "TWO_2_"):
+        written = {prefix + key for key in DEFAULTS}
+        assert {key for key in app.config if key.startswith(prefix)} == written
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read"),
+    [
+        ("EXECUTOR_TYPE", "process", "process"),
+        *((key, "7", 7) for key in COUNTS),
+        *((key, 7, 7) for key in COUNTS),
+        *((key, None, None) for key in COUNTS),
+        *((key, text, True) for key in SWITCHES for text in ("true", "Yes", "ON", "1")),
+        *((key, text, False) for key in SWITCHES for text in ("false", "No", "OFF", "0")),
+        *((key, value, value) for key in SWITCHES for value in (True, False)),
+        *((key, value, bool(value)) for key in SWITCHES for value in (1, 0)),
+        ("EXECUTOR_COPY_G", 0, False),
+        ("EXECUTOR_COPY_G", "false", False),
+        ("EXECUTOR_COPY_G", "1", True),
+        ("EXECUTOR_COPY_G", False, False),
+        ("EXECUTOR_COPY_G", "user", frozenset({"user"})),
+        ("EXECUTOR_COPY_G", "user, tenant", frozenset({"user", "tenant"})),
+        ("EXECUTOR_COPY_G", ["user", "tenant"], frozenset({"user", "tenant"})),
+        ("EXECUTOR_COPY_G", (), frozenset()),
+        ("EXECUTOR_COPY_G", {"user"}, frozenset({"user"})),
+        ("EXECUTOR_COPY_G", frozenset({"user"}), frozenset({"user"})),
+        ("EXECUTOR_MP_CONTEXT", "spawn", "spawn"),
+        ("EXECUTOR_MP_CONTEXT", None, None),
+    ],
+    ids=shown,
+)
+def test_a_value_or_the_string_for_it_is_read(
+    app: Flask, key: str, value: object, read: object
+) -> None:
+    app.config[key] = value
+
+    settings = Settings.from_app(app)
+
+    assert getattr(settings, field_of(key)) == read
+    assert type(getattr(settings, field_of(key))) is type(read)
+    assert app.config[key] == value
+
+
+def test_the_environment_can_set_every_kind_of_key(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_EXECUTOR_TYPE", "inline")
+    monkeypatch.setenv("FLASK_EXECUTOR_MAX_WORKERS", "4")
+    monkeypatch.setenv("FLASK_EXECUTOR_PUSH_APP_CONTEXT", "0")
+    monkeypatch.setenv("FLASK_EXECUTOR_PUSH_REQUEST_CONTEXT", "off")
+    monkeypatch.setenv("FLASK_EXECUTOR_PROPAGATE_EXCEPTIONS", "true")
+    monkeypatch.setenv("FLASK_EXECUTOR_FUTURES_MAX_LENGTH", "null")
+    monkeypatch.setenv("FLASK_EXECUTOR_COPY_G", "user,tenant")
+    monkeypatch.setenv("FLASK_MAIL_EXECUTOR_COPY_G", '["user"]')
+    app.config.from_prefixed_env()
+
+    assert Settings.from_app(app) == Settings(
+        type="inline",
+        max_workers=4,
+        push_app_context=False,
+        push_request_context=False,
+        propagate_exceptions=True,
+        futures_max_length=None,
+        copy_g=frozenset({"user", "tenant"}),
+    )
+    assert Settings.from_app(app, "mail").copy_g == {"user"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        *(
+            (key, value, COUNT)
+            for key in COUNTS
+            for value in (0, -1, True, 1.5, "many", "0", "-1", "1.5", " 4", "٤", "", [4])
+        ),
+        *(
+            (key, value, SWITCH)
+            for key in SWITCHES
+            for value in (2, 1.5, None, "", "maybe", "t", "true ", [])
+        ),
+        *(
+            ("EXECUTOR_COPY_G", value, NAMES)
+            for value in (None, 2, "", "two words", "user,,tenant", [3], [["user"]], {"user": 1})
+        ),
+        ("EXECUTOR_TYPE", "thred", "expected one of 'thread', 'process', "),
+        ("EXECUTOR_TYPE", "Thread", "'thread', 'process', "),
+        *(("EXECUTOR_TYPE", value, "'thread'") for value in (None, "", 1, True)),
+        *(("EXECUTOR_MP_CONTEXT", value, "one of ") for value in ("", 1, True)),
+        ("EXECUTOR_MP_CONTEXT", "spoon", "'spawn'"),
+    ],
+    ids=shown,
+)
+def test_a_bad_value_is_refused_with_its_key_itself_and_what_was_expected(
+    app: Flask, key: str, value: object, expected: str
+) -> None:
+    app.config[key] = app.config[f"MAIL_{key}"] = value
+
+    with pytest.raises(InvalidSetting) as unnamed:
+        Executor(app)
+    with pytest.raises(ValueError, match="MAIL_EXECUTOR_") as named:
+        Executor(app, name="mail")
+
+    assert str(unnamed.value).startswith(f"{key} is {value!r}; expected ")
+    assert str(named.value).startswith(f"MAIL_{key} is {value!r}; expected ")
+    assert expected in str(unnamed.value)
+    assert unnamed.value.__suppress_context__ or unnamed.value.__context__ is None
+
+
+def test_a_refused_config_can_be_mended(app: Flask) -> None:
+    executor = Executor()
+    app.config["EXECUTOR_MAX_WORKERS"] = "many"
+    with pytest.raises(InvalidSetting):
+        executor.init_app(app)
+    assert not app.extensions
+
+    app.config["EXECUTOR_MAX_WORKERS"] = "3"
+    executor.init_app(app)
+
+    assert executor.stats().workers == 3
+
+
+def test_settings_are_read_once(app: Flask) -> None:
+    app.config["EXECUTOR_MAX_WORKERS"] = 2
+    executor = Executor(app)
+    app.config["EXECUTOR_MAX_WORKERS"] = 3
+
+    assert executor.stats().workers == 2
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.max_workers = 3  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Settings("EXECUTOR_")  # type: ignore[misc]
+
+
+def test_apps_have_settings_of_their_own() -> None:
+    small, large = Flask("small"), Flask("large")
+    small.config["EXECUTOR_MAX_WORKERS"], large.config["EXECUTOR_MAX_WORKERS"] = 1, 9
+    executor = Executor(small)
+    executor.init_app(large)
+
+    for app, workers in ((small, 1), (large, 9)):
+        with app.app_context():
+            assert executor.stats().workers == workers

@@ -1,0 +1,86 @@
+"""What type checkers make of futures and of the collection of them; see `executor.py`."""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Hashable
+from typing import Any, Literal, assert_type
+
+from flask_executor import FutureCollection, JobFuture, WaitTimeout
+
+State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+
+
+def futures_of_jobs(future: JobFuture[int], other: JobFuture[str]) -> None:
+    assert_type(future.result(), int)
+    assert_type(future.result(timeout=0.5), int)
+    assert_type(future.exception(), BaseException | None)
+    assert_type(future.cancel(), bool)
+    assert_type(future.id, str)
+    assert_type(future.name, str)
+    assert_type(future.key, Hashable | None)
+    assert_type(future.state, State)
+    future.result("5")  # type: ignore[arg-type]
+    future.state = "failed"  # type: ignore[misc]
+    other = future  # type: ignore[assignment]
+
+    plain: concurrent.futures.Future[int] = future
+    assert_type({plain: "by future"}[future], str)
+    done, _ = concurrent.futures.wait([future])
+    assert_type(done, set[concurrent.futures.Future[int]])
+    assert_type([each.result() for each in concurrent.futures.as_completed([future])], list[int])
+
+    future.add_done_callback(lambda done: (done.key, done.result() + 1))
+    future.add_done_callback(on_done)
+    future.add_done_callback(on_plain_done)
+    other.add_done_callback(on_done)  # type: ignore[arg-type]
+    future.add_done_callback(print_number)  # type: ignore[arg-type]
+
+
+def on_done(future: JobFuture[int]) -> None: ...
+
+
+def on_plain_done(future: concurrent.futures.Future[Any]) -> str:
+    return repr(future)
+
+
+def print_number(number: int) -> None: ...
+
+
+async def view(future: JobFuture[int]) -> None:
+    assert_type(await future, int)
+    assert_type(await asyncio.wrap_future(future), int)
+    try:
+        async with asyncio.timeout(5):
+            assert_type(await asyncio.shield(future.waiter()), int)
+    except WaitTimeout as error:
+        timeout: TimeoutError = error
+        raise timeout from error
+
+
+def collections(plain: concurrent.futures.Future[int]) -> None:
+    futures = FutureCollection()
+    FutureCollection(max_length=None)
+    FutureCollection("5")  # type: ignore[arg-type]
+
+    futures.add("key", plain)
+    futures.add(("report", 7), plain)
+    futures.add("key", 5)  # type: ignore[arg-type]
+    futures.add(["a", "list"], plain)  # type: ignore[arg-type]
+
+    assert_type(futures.get("key"), concurrent.futures.Future[Any] | None)
+    assert_type(futures.pop("key"), concurrent.futures.Future[Any] | None)
+    assert_type(futures.state("key"), State | None)
+    assert_type(futures.done("key"), bool | None)
+    assert_type(futures.running("key"), bool | None)
+    assert_type(futures.cancelled("key"), bool | None)
+    assert_type(futures.cancel("key"), bool | None)
+    assert_type(futures.exception("key", timeout=5), BaseException | None)
+    assert_type(futures.result("key", 0.5), Any)
+    assert_type("key" in futures, bool)
+    assert_type(len(futures), int)
+    futures.result("key", "5")  # type: ignore[arg-type]
+    futures.add_done_callback("key", on_plain_done)
+    futures.add_done_callback("key", print_number)  # type: ignore[arg-type]

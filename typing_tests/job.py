@@ -1,0 +1,95 @@
+"""What type checkers make of decorated functions; see `executor.py`."""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import assert_type
+
+from flask_executor import Executor, Job, JobFuture
+
+executor = Executor()
+
+
+@executor.job
+def add(number: int, other: int = 2) -> int:
+    return number + other
+
+
+@executor.job()
+def log(text: str, *, level: int) -> None: ...
+
+
+@executor.job
+def with_names_of_ours(key: str, fn: int, timeout: float) -> bytes:
+    return f"{key} {fn} {timeout}".encode()
+
+
+# Called
+
+assert_type(add(2), int)
+assert_type(add(2, other=3), int)
+assert_type(log("text", level=3), None)
+add("2")  # type: ignore[arg-type]
+add(2, 3, 4)  # type: ignore[call-arg]
+log("text")  # type: ignore[call-arg]
+
+# Submitted
+
+assert_type(add.submit(2), JobFuture[int])
+assert_type(add.submit(2, other=3).result(), int)
+assert_type(log.submit("text", level=3), JobFuture[None])
+assert_type(with_names_of_ours.submit(key="key", fn=5, timeout=0.5), JobFuture[bytes])
+add.submit()  # type: ignore[call-arg]
+add.submit("2")  # type: ignore[arg-type]
+add.submit(2, 3, 4)  # type: ignore[call-arg]
+add.submit(2, others=3)  # type: ignore[call-arg]
+log.submit("text")  # type: ignore[call-arg]
+
+# Stored
+
+assert_type(add.submit_stored("key", 2, other=3), JobFuture[int])
+assert_type(add.submit_stored(("report", 7), 2), JobFuture[int])
+assert_type(with_names_of_ours.submit_stored("key", "key", fn=5, timeout=1), JobFuture[bytes])
+add.submit_stored("key")  # type: ignore[call-arg]
+add.submit_stored("key", "2")  # type: ignore[arg-type]
+add.submit_stored(["a", "list"], 2)  # type: ignore[arg-type]
+
+# Mapped
+
+assert_type(add.map([1, 2], [3, 4]), Iterator[int])
+assert_type(add.map([1, 2], timeout=5, chunksize=2, buffersize=3), Iterator[int])
+add.map(5)  # type: ignore[arg-type]
+add.map([1, 2], chunksize="2")  # type: ignore[arg-type]
+add.map([1, 2], chunk_size=2)  # type: ignore[call-arg]
+
+
+async def view() -> None:
+    assert_type(add.submit_async(2), asyncio.Future[int])
+    assert_type(await add.submit_async(2, other=3), int)
+    assert_type(await add.submit(2), int)
+    add.submit_async()  # type: ignore[call-arg]
+    add.submit_async("2")  # type: ignore[arg-type]
+    log.submit_async("text", 3)  # type: ignore[call-arg]
+
+    assert_type(add.map_async([1, 2], buffersize=3), AsyncGenerator[int, None])
+    async for value in add.map_async(range(9), ordered=False):
+        assert_type(value, int)
+    add.map_async(5)  # type: ignore[arg-type]
+    add.map_async([1, 2], timeout=5)  # type: ignore[call-arg]
+
+
+# The decorator
+
+assert_type(executor.job(repr), Job[[object], str])
+executor.job(5)  # type: ignore[call-overload]
+executor.job(timeot=5)  # type: ignore[call-overload]
+
+
+def takes_a_function(fn: Callable[[int], int]) -> None: ...
+
+
+takes_a_function(add)
+takes_a_function(log)  # type: ignore[arg-type]
+takes_a_function(add.fn)
