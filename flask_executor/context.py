@@ -7,6 +7,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask.globals
+from asgiref.sync import SyncToAsync
 from flask.ctx import AppContext
 from flask.globals import _cv_app
 from werkzeug.local import LocalProxy
@@ -30,6 +31,9 @@ _MERGED = hasattr(AppContext, "has_request")
 _REQUEST_VARS: frozenset[ContextVar[Any]] = (
     frozenset() if _MERGED else frozenset({flask.globals._cv_request})
 )
+
+
+_would_deadlock = SyncToAsync.deadlock_context
 
 
 class Scope:
@@ -68,6 +72,9 @@ class Scope:
 
     def push(self) -> None:
         """Enter a new app context in the current contextvars."""
+        if _would_deadlock.get(False):
+            # asgiref's note that the submitter's thread is taken, which is not the job's.
+            _would_deadlock.set(False)
         if self._app is None:
             return
         app_context = self._app.app_context()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import sqlite3
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -443,3 +445,26 @@ def test_threads_that_inherit_contextvars_inherit_none_from_the_submitter(app, e
     in_view(app, view)
 
     assert seen == [("nobody", False)]
+
+
+def test_a_coroutine_job_may_use_asgirefs_threads_though_its_submitter_holds_one():
+    # In a process of its own: asgiref's thread lives as long as that.
+    program = """
+from asgiref.sync import SyncToAsync, sync_to_async
+from flask import Flask, current_app
+from flask_executor import Executor
+
+executor = Executor(Flask("app"))
+
+async def job():
+    return await sync_to_async(lambda: current_app.name)()
+
+SyncToAsync.deadlock_context.set(True)
+print(executor.submit(job).result(20))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("app\n", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -97,16 +98,47 @@ def test_a_job_submits_itself_to_its_executor(
 def test_the_options_of_a_jobs_map_reach_it(
     app: Flask, executors: MakeExecutor, gate: Gate
 ) -> None:
-    job = executors(app, max_workers=1).job(gate)
+    own = executors(app, max_workers=1)
+    job = own.job(gate)
 
     with pytest.raises(TimeoutError):
         next(job.map("ab", timeout=0))
     results = job.map("abcdef", buffersize=2)
-    submitted = executor_of(job).stats().submitted
+    submitted = own.stats().submitted
     gate.open()
 
     assert submitted == 2 + 2
     assert list(results) == list("abcdef")
+
+
+def test_the_options_of_a_jobs_map_async_reach_it(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    own = executors(app, max_workers=2)
+
+    @own.job
+    def job(n: int) -> int:
+        return n or gate(n)
+
+    async def first_of(**options: Any) -> tuple[int, int]:
+        results = job.map_async(range(9), buffersize=2, **options)
+        async with contextlib.aclosing(results):
+            first = await anext(results)
+            submitted = own.stats().submitted
+            gate.open()
+        return first, submitted
+
+    first, submitted = asyncio.run(first_of(ordered=False))
+
+    assert first == 1
+    assert submitted <= 3
+    own.drain(WAIT)
+    assert asyncio.run(first_of())[0] == 0
+
+
+def test_the_chunksize_of_a_jobs_map_reaches_it() -> None:
+    with pytest.raises(ValueError, match="chunksize is 0"):
+        power.map([1], chunksize=0)
 
 
 @pytest.mark.parametrize("name", ["self", "fn", "key", "timeout", "delay", "executor"])
@@ -194,7 +226,3 @@ def test_a_job_inside_a_job_is_another(app: Flask, executors: MakeExecutor, type
 
     before, inner = future.result(WAIT)
     assert before == future.id != inner
-
-
-def executor_of(job: Job[..., Any]) -> Any:
-    return job._executor

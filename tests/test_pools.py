@@ -375,8 +375,12 @@ def test_what_cannot_travel_fails_and_the_next_job_does_not(processes: Executor)
     assert processes.submit(power, 3).result(WAIT) == 9
 
 
+def die() -> None:
+    os._exit(1)
+
+
 def test_nobody_waits_for_ever_for_a_worker_that_died(processes: Executor) -> None:
-    died, waiting = processes.submit(os._exit, 1), processes.submit(power, 3)
+    died, waiting = processes.submit(die), processes.submit(power, 3)
 
     assert isinstance(died.exception(WAIT), BrokenProcessPool)
     assert isinstance(waiting.exception(WAIT), BrokenProcessPool | None)
