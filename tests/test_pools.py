@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import pickle
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import pytest
-from flask import Flask, current_app, g, has_app_context, has_request_context
+from flask import Flask, current_app, g, has_app_context, has_request_context, request
 
 from flask_executor import (
     Executor,
@@ -363,6 +365,35 @@ def test_a_worker_is_replaced_after_so_many_tasks(app: Flask, executors: MakeExe
     )
 
     assert len({executor.submit(pid).result(WAIT) for _ in range(2)}) == 2
+
+
+class Parcel:
+    """Something that travels."""
+
+
+def send_back(parcel: Parcel) -> Parcel:
+    return parcel
+
+
+def test_a_process_job_that_is_over_holds_nothing_that_only_it_needed(
+    app: Flask, processes: Executor, door: Door
+) -> None:
+    running = processes.submit(wait_at, door.address)
+    with app.test_request_context("/static/path"):
+        parcel = g.value = Parcel()
+        references = [weakref.ref(each) for each in (parcel, g._get_current_object())]
+        references.append(weakref.ref(request._get_current_object()))
+        future = processes.submit(send_back, parcel)
+    references.append(weakref.ref(future.scope.context))
+    del parcel
+    door.await_arrival()
+    door.open()
+    processes.drain(WAIT)
+    gc.collect()
+
+    assert [reference() for reference in references] == [None] * 4
+    assert isinstance(future.result(), Parcel)
+    assert running.result() is None
 
 
 def test_what_cannot_travel_fails_and_the_next_job_does_not(processes: Executor) -> None:

@@ -174,6 +174,15 @@ def test_a_bad_value_is_refused_with_its_key_itself_and_what_was_expected(
     assert unnamed.value.__suppress_context__ or unnamed.value.__context__ is None
 
 
+def test_settings_that_do_not_go_together_are_refused_with_both_keys(app: Flask) -> None:
+    app.config.update(EXECUTOR_MP_CONTEXT="fork", EXECUTOR_MAX_TASKS_PER_CHILD="5")
+
+    with pytest.raises(
+        InvalidSetting, match=r"^EXECUTOR_MAX_TASKS_PER_CHILD is 5 .*MP_CONTEXT is 'f"
+    ):
+        Executor(app)
+
+
 def test_a_refused_config_can_be_mended(app: Flask) -> None:
     executor = Executor()
     app.config["EXECUTOR_MAX_WORKERS"] = "many"

@@ -165,6 +165,7 @@ def test_each_receiver_runs_where_the_job_is_at_that_moment(
 
     def job() -> None:
         worker.append(threading.get_ident())
+        assert g.from_receiver
         g.value = "the job's"
         fn()
 
@@ -179,6 +180,7 @@ def test_each_receiver_runs_where_the_job_is_at_that_moment(
 
     def started(_: Flask, **sent: Any) -> None:
         here["started"] = (*what_is_here(), futures[0].done())
+        g.from_receiver = True
 
     def ended(_: Flask, **sent: Any) -> None:
         here["ended"] = (*what_is_here(), futures[0].done())
@@ -195,7 +197,8 @@ def test_each_receiver_runs_where_the_job_is_at_that_moment(
         app.test_request_context("/path"),
     ):
         contextvars.copy_context().run(view)
-        futures[0].exception(WAIT)
+        assert isinstance(futures[0].exception(WAIT), JobError if fn is fail else type(None))
+        assert "from_receiver" not in g
     each_executor.drain(WAIT)
 
     me = threading.get_ident()
