@@ -15,8 +15,8 @@ from .exceptions import (
 from .executor import Executor, Options
 from .futures import FutureCollection, JobFuture, JobInfo
 from .job import Job, current_job
-from .pending import Stats
 from .signals import job_cancelled, job_failed, job_started, job_submitted, job_succeeded
+from .stats import Stats
 
 __all__ = [
     "AlreadyInitialised",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .exceptions import NoRunningLoop
+from .loop import Mailbox, check_running_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
     from .futures import JobFuture
 
-__all__ = ["Waiter", "check_running_loop", "stream"]
+__all__ = ["Waiter", "stream"]
 
 T = TypeVar("T")
 
@@ -51,7 +48,7 @@ class Waiter(asyncio.Future[T]):
 
     def wake(self) -> None:
         """Have the loop take the outcome over, from any thread; a closed loop takes nothing."""
-        self._mailbox.post(self)
+        self._mailbox.post(self.settle)
 
     def settle(self) -> None:
         """Take the outcome over; in the loop's thread, when the job has ended."""
@@ -89,79 +86,6 @@ class Waiter(asyncio.Future[T]):
     def _mark_retrieved(self) -> None:
         if self._source is not None and self.done():
             self._source.mark_retrieved()
-
-
-class Mailbox:
-    """The waiters whose jobs have ended and whose loop is yet to hear of it.
-
-    One wake-up of the loop serves all that have come by then: a wake-up per job is what makes
-    `asyncio.wrap_future` slow in a burst.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
-        self._lock = threading.RLock()  # as JobQueue's, which says why
-        self._posted: deque[Waiter[Any]] = deque()  # guarded by _lock
-        self._is_waking = False  # guarded by _lock
-
-    @classmethod
-    def of_running_loop(cls) -> Mailbox:
-        """The mailbox of the loop that runs in the calling thread.
-
-        :raises NoRunningLoop: if there is none
-        """
-        loop = check_running_loop()
-        mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
-        if mailbox is None or mailbox._loop() is not loop:
-            mailbox = _thread.mailbox = cls(loop)
-        return mailbox
-
-    def post(self, waiter: Waiter[Any]) -> None:
-        """Hand *waiter* to the loop, and wake it unless it is being woken already."""
-        with self._lock:
-            self._posted.append(waiter)
-            if self._is_waking:
-                return
-            self._is_waking = True
-        loop = self._loop()
-        if loop is None:
-            self._take()
-            return
-        try:
-            loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            # To ask first would be a race: a loop may be closed at any time, and often is.
-            self._take()
-            if not loop.is_closed():
-                raise
-
-    def _deliver(self) -> None:
-        for waiter in self._take():
-            waiter.settle()
-
-    def _take(self) -> deque[Waiter[Any]]:
-        with self._lock:
-            posted, self._posted = self._posted, deque()
-            self._is_waking = False
-        return posted
-
-
-def check_running_loop() -> asyncio.AbstractEventLoop:
-    """The loop that runs in the calling thread.
-
-    :raises NoRunningLoop: if there is none
-    """
-    loop = asyncio._get_running_loop()
-    if loop is None:
-        raise NoRunningLoop(
-            "no event loop is running in this thread; use this in an async def function, "
-            "or submit() and result() in a plain one"
-        )
-    return loop
-
-
-# The mailbox that a thread used last: a thread runs one loop at a time.
-_thread = threading.local()
 
 
 async def stream(

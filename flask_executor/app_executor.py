@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import signals
 from .aio import stream
+from .coroutines import is_coroutine_function
 from .futures import JobFuture, JobInfo
-from .remote import call_chunk
+from .job import Job
+from .remote import call_chunk, call_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -49,13 +51,22 @@ class AppExecutor:
         kwargs: dict[str, Any],
         *,
         key: Hashable | None = None,
+        delay: float | None = None,
         scope: Scope | None = None,
     ) -> JobFuture[T]:
         """Make a job of the call and put it in the queue; by default it sees what is here now."""
         check_callable(fn)
-        self.queue.check_open()
-        job = JobInfo(self.queue, fn, key)
-        future = JobFuture(job, scope or self.queue.capture(), fn, args, kwargs)
+        queue = self.queue
+        queue.check_open()
+        job = JobInfo(queue, fn, key)
+        runs_on_loop = (
+            fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn)
+        )
+        if runs_on_loop and not queue.has_loop():
+            fn, args, runs_on_loop = call_coroutine_function, (fn, *args), False
+        future = JobFuture(
+            job, scope or queue.capture(), fn, args, kwargs, runs_on_loop=runs_on_loop
+        )
         for callback in self.executor._default_done_callbacks:
             future.add_done_callback(callback)
         if key is not None:
@@ -64,7 +75,7 @@ class AppExecutor:
             call = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
             self.queue.notify(signals.job_submitted, job, **call)
         try:
-            self.queue.put(future)
+            queue.put(future, None if queue.inline else delay)
         except BaseException:
             if key is not None:
                 self.futures.pop(key)

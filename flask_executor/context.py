@@ -10,6 +10,7 @@ import flask.globals
 from asgiref.sync import SyncToAsync
 from flask.ctx import AppContext
 from flask.globals import _cv_app
+from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
 
 from .log import log_failure
@@ -97,6 +98,14 @@ class Scope:
             app_context.pop(exc)
         except BaseException as error:  # the job has ended; its outcome stands
             log_failure(app_context.app, error, "A teardown function raised after a job")
+
+    def has_teardown(self) -> bool:
+        """Whether leaving the app context runs somebody's code."""
+        return self._app is not None and bool(
+            self._app.teardown_appcontext_funcs
+            or appcontext_tearing_down.receivers
+            or appcontext_popped.receivers
+        )
 
     def is_current(self) -> bool:
         """Whether the calling code runs in this very app context (a bare one never is)."""

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from flask import Flask
 
-from .aio import check_running_loop
 from .app_executor import AppExecutor, check_callable
 from .collection import FutureCollection, check_key
 from .context import current_app_or_none, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
 from .futures import JobFuture, running_job, warn_if_blocking
-from .job import Job
+from .job import Job, JobDecorator
+from .loop import check_running_loop
 from .pending import JobQueue
 from .pools import find_backend
 from .settings import Settings, check_count, check_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
 
-    from .pending import Stats
+    from .stats import Stats
 
 __all__ = ["Executor", "Options"]
 
@@ -79,9 +79,20 @@ class Executor(concurrent.futures.Executor):
         futures = FutureCollection(settings.futures_max_length)
         app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
         app.extensions[f"{self.name}executor"] = self
+        if settings.async_views:
+            # The hook that Flask documents for it.
+            app.async_to_sync = queue.loop.as_sync  # type: ignore[method-assign]
         self._apps.add(app)
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobFuture[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
         """Run ``fn(*args, **kwargs)`` in a worker, in an app context of its own.
 
         It sees copies of the caller's contextvars and ``g``, and the caller's request, as they are
@@ -93,9 +104,19 @@ class Executor(concurrent.futures.Executor):
         """
         return self._here().submit(fn, args, kwargs)
 
+    @overload
+    def submit_async(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]: ...
+
+    @overload
     def submit_async(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]:
+    ) -> asyncio.Future[T]: ...
+
+    def submit_async(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> asyncio.Future[Any]:
         """Do as `submit` does, and return a future of the running event loop.
 
         The job starts at this call, awaited or not. Cancelling the future cancels a job that waits
@@ -106,9 +127,24 @@ class Executor(concurrent.futures.Executor):
         check_running_loop()
         return self._here().submit(fn, args, kwargs).waiter()
 
+    @overload
+    def submit_stored(
+        self,
+        key: Hashable,
+        fn: Callable[P, Coroutine[Any, Any, T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> JobFuture[T]: ...
+
+    @overload
     def submit_stored(
         self, key: Hashable, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> JobFuture[T]:
+    ) -> JobFuture[T]: ...
+
+    def submit_stored(
+        self, key: Hashable, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> JobFuture[Any]:
         """Do as `submit` does, and keep the future in `futures` under *key*.
 
         :raises DuplicateKey: if a future is stored under *key*; the job does not start
@@ -116,13 +152,29 @@ class Executor(concurrent.futures.Executor):
         check_key(key)
         return self._here().submit(fn, args, kwargs, key=key)
 
-    def options(self, *, key: Hashable | None = None) -> Options:
+    def options(self, *, key: Hashable | None = None, delay: float | None = None) -> Options:
         """Options for the calls made on what this returns, apart from the function's own arguments.
 
         :param key: keep the future in `futures` under this key
+        :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
         """
-        return Options(self, key=key)
+        if delay is not None:
+            check_seconds("delay", delay)
+            if delay < 0:
+                raise ValueError(f"delay is {delay!r}; expected 0 seconds or more")
+        return Options(self, key=key, delay=delay)
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]: ...
+
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -130,7 +182,16 @@ class Executor(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
         """Run *fn* for every item and return the results in the order of the items.
 
         Each item is a job that sees its own copy of what this call sees.
@@ -146,13 +207,31 @@ class Executor(concurrent.futures.Executor):
             check_count("buffersize", buffersize)
         return self._here().map(fn, iterables, timeout, chunksize, buffersize)
 
+    @overload
+    def map_async(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]: ...
+
+    @overload
     def map_async(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         ordered: bool = True,
-    ) -> AsyncGenerator[T, None]:
+    ) -> AsyncGenerator[T, None]: ...
+
+    def map_async(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[Any, None]:
         """Run *fn* for every item of sync or async iterables, to be iterated with ``async for``.
 
         Each item is a job that sees its own copy of what this call sees; the first ones start with
@@ -171,10 +250,15 @@ class Executor(concurrent.futures.Executor):
         return self._here().map_async(fn, iterables, buffersize, ordered=ordered)
 
     @overload
+    def job(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> Job[P, T, Coroutine[Any, Any, T]]: ...
+
+    @overload
     def job(self, fn: Callable[P, T], /) -> Job[P, T]: ...
 
     @overload
-    def job(self, fn: None = None, /) -> Callable[[Callable[P, T]], Job[P, T]]: ...
+    def job(self, fn: None = None, /) -> JobDecorator: ...
 
     def job(self, fn: Callable[..., Any] | None = None, /) -> Any:
         """Decorate a function so that it can submit itself: ``fib.submit(5)``.
@@ -283,22 +367,41 @@ class Executor(concurrent.futures.Executor):
 class Options:
     """An executor's ways to submit, with options; made by `Executor.options`."""
 
-    __slots__ = ("_executor", "_key")
+    __slots__ = ("_delay", "_executor", "_key")
 
-    def __init__(self, executor: Executor, *, key: Hashable | None) -> None:
+    def __init__(self, executor: Executor, *, key: Hashable | None, delay: float | None) -> None:
         self._executor = executor
         self._key = key
+        self._delay = delay
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobFuture[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
         """Do as `Executor.submit` does, with these options.
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
-        return self._executor._here().submit(fn, args, kwargs, key=self._key)
+        return self._executor._here().submit(fn, args, kwargs, key=self._key, delay=self._delay)
 
+    @overload
+    def submit_async(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]: ...
+
+    @overload
     def submit_async(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]:
+    ) -> asyncio.Future[T]: ...
+
+    def submit_async(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> asyncio.Future[Any]:
         """Do as `Executor.submit_async` does, with these options.
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start

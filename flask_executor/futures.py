@@ -8,7 +8,13 @@ import itertools
 import os
 import sys
 import warnings
-from concurrent.futures._base import CANCELLED, FINISHED, PENDING, RUNNING
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -89,6 +95,7 @@ class JobFuture(concurrent.futures.Future[T]):
         "_loop_waiters",
         "has_callbacks",
         "job",
+        "runs_on_loop",
         "scope",
     )
 
@@ -99,8 +106,11 @@ class JobFuture(concurrent.futures.Future[T]):
         fn: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        runs_on_loop: bool = False,
     ) -> None:
         super().__init__()
+        self.runs_on_loop = runs_on_loop
         self.job = job
         self.scope: Scope | None = scope
         self._fn: Callable[..., T] | None = fn
@@ -173,13 +183,19 @@ class JobFuture(concurrent.futures.Future[T]):
     def cancel(self) -> bool:
         """Cancel the job if it waits for a worker: its code never runs. Ask it to stop if it runs.
 
-        :returns: whether it is cancelled; a running job goes on until it looks at
-            `current_job.cancel_requested`
+        A running coroutine job has its task cancelled, and is cancelled itself once that is over; a
+        function goes on until it looks at `current_job.cancel_requested`.
+
+        :returns: whether it is, or as a coroutine job is going to be, cancelled
         """
         if not super().cancel():
-            if self.running():
+            if not self.running():
+                return False
+            if not self.job.cancel_requested:
                 self.job.cancel_requested = True
-            return False
+                if self.runs_on_loop:
+                    self.job.queue.coroutines.cancel(self)
+            return self.runs_on_loop
         with self._condition:
             is_first = self._state == CANCELLED
             if is_first:
@@ -262,8 +278,24 @@ class JobFuture(concurrent.futures.Future[T]):
         """End the job: with *exception*, or if that is None, with *result*."""
         if exception is None:
             self.set_result(result)
+        elif self.is_cancellation(exception):
+            self._set_cancelled()
         else:
             self.set_exception(exception)
+
+    def is_cancellation(self, exception: BaseException) -> bool:
+        """Whether a job that ends with *exception* does as it was asked to."""
+        cancelled = (asyncio.CancelledError, concurrent.futures.CancelledError)
+        return self.job.cancel_requested and isinstance(exception, cancelled)
+
+    def _set_cancelled(self) -> None:
+        # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
+        with self._condition:
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def release(self) -> None:
         """Let go of all that only the job needed."""

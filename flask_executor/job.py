@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from asgiref.sync import markcoroutinefunction
 from werkzeug.local import LocalProxy
 
+from .coroutines import is_coroutine_function
 from .futures import JobInfo, name_of, running_job
 
 if TYPE_CHECKING:
@@ -15,18 +17,25 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterable,
         Callable,
+        Coroutine,
         Hashable,
         Iterable,
         Iterator,
     )
 
+    from typing_extensions import TypeVar as DefaultTypeVar
+
     from .executor import Executor
     from .futures import JobFuture
 
-__all__ = ["Job", "current_job"]
+__all__ = ["Job", "JobDecorator", "current_job"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+if TYPE_CHECKING:
+    R = DefaultTypeVar("R", default=T)
+else:
+    R = TypeVar("R")
 
 current_job: JobInfo = cast(
     "JobInfo",
@@ -38,32 +47,48 @@ False where no job runs; there, any attribute raises `RuntimeError`.
 """
 
 
-class Job(Generic[P, T]):
+class JobDecorator(Protocol):
+    """What ``@executor.job()`` decorates with."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> Job[P, T, Coroutine[Any, Any, T]]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Job[P, T]: ...
+
+
+class Job(Generic[P, T, R]):
     """A function that can submit itself to its executor; called, it is the plain function.
 
-    Made by `Executor.job`, also before the executor has an app.
+    Made by `Executor.job`, also before the executor has an app. *T* is its result; *R* is what a
+    call returns: the same, or of a coroutine function the coroutine.
     """
 
-    def __init__(self, executor: Executor, fn: Callable[P, T]) -> None:
+    def __init__(self, executor: Executor, fn: Callable[P, R]) -> None:
         update_wrapper(self, fn)
         self.fn = fn
+        self.is_coroutine_function = is_coroutine_function(fn)
+        if self.is_coroutine_function:
+            markcoroutinefunction(self)
         self._executor = executor
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
         return self.fn(*args, **kwargs)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
         """Run it off the caller; see `Executor.submit`."""
-        return self._executor.submit(self, *args, **kwargs)
+        return self._executor.submit(self._as_function, *args, **kwargs)
 
     def submit_async(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run it off the caller, to be awaited; see `Executor.submit_async`."""
-        return self._executor.submit_async(self, *args, **kwargs)
+        return self._executor.submit_async(self._as_function, *args, **kwargs)
 
     def submit_stored(self, key: Hashable, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
         """Run it off the caller and store its future; see `Executor.submit_stored`."""
-        return self._executor.submit_stored(key, self, *args, **kwargs)
+        return self._executor.submit_stored(key, self._as_function, *args, **kwargs)
 
     def map(
         self,
@@ -74,7 +99,11 @@ class Job(Generic[P, T]):
     ) -> Iterator[T]:
         """Run it for every item; see `Executor.map`."""
         return self._executor.map(
-            self, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
+            self._as_function,
+            *iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
         )
 
     def map_async(
@@ -84,7 +113,14 @@ class Job(Generic[P, T]):
         ordered: bool = True,
     ) -> AsyncGenerator[T, None]:
         """Run it for every item, to be iterated with ``async for``; see `Executor.map_async`."""
-        return self._executor.map_async(self, *iterables, buffersize=buffersize, ordered=ordered)
+        return self._executor.map_async(
+            self._as_function, *iterables, buffersize=buffersize, ordered=ordered
+        )
+
+    @property
+    def _as_function(self) -> Callable[P, T]:
+        # To submit a coroutine function gives what comes of its coroutine.
+        return cast("Callable[P, T]", self)
 
     def __reduce__(self) -> str:
         """Travel to another process by name: what is imported there is this job again."""

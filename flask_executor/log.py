@@ -19,6 +19,6 @@ def log_failure(app: Flask, exception: BaseException, message: str, *args: objec
     """
     try:
         app.logger.error(message, *args, exc_info=exception)
-    except Exception:
+    except BaseException:
         traceback.print_exception(exception)
         traceback.print_exc()

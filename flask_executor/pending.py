@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import Context
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import signals
 from .context import capture
+from .coroutines import CoroutineJobs
 from .exceptions import ExecutorClosed
 from .log import log_failure
+from .loop import GRACE, LoopThread
 from .running import run_here, run_there
+from .stats import Counts, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
 
     from blinker import NamedSignal
@@ -29,42 +33,20 @@ if TYPE_CHECKING:
     from .pools import Backend, Pool
     from .settings import Settings
 
-__all__ = ["Drain", "JobQueue", "Stats"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How an executor is doing; ``submitted`` is the sum of the five counts after it.
-
-    :param workers: how many jobs can run at a time; infinite if each runs in its submitter's thread
-    :param submitted: jobs accepted since start
-    :param pending: jobs that wait for a worker
-    :param running: jobs that have a worker
-    :param succeeded: jobs that returned, since start
-    :param failed: jobs that raised, since start
-    :param cancelled: jobs cancelled before they ran, since start
-    """
-
-    workers: float
-    submitted: int
-    pending: int
-    running: int
-    succeeded: int
-    failed: int
-    cancelled: int
+__all__ = ["Drain", "JobQueue"]
 
 
 class Drain:
-    """One call that the pool was given, and its part of the counts, which only it changes.
+    """One call that the pool was given, and its part of the counts.
 
     :param first: the job it begins with
     """
 
-    __slots__ = ("failed", "first", "started", "succeeded")
+    __slots__ = ("counts", "first")
 
-    def __init__(self, first: JobFuture[Any] | None = None) -> None:
-        self.first = first
-        self.started = self.succeeded = self.failed = 0
+    def __init__(self, first: JobFuture[Any]) -> None:
+        self.first: JobFuture[Any] | None = first
+        self.counts = Counts()
 
 
 class JobQueue:
@@ -81,6 +63,17 @@ class JobQueue:
         self.app = app
         self.settings = settings
         self.in_process = backend.in_process
+        self.inline = backend.inline
+        self.loop = LoopThread(
+            f"{name}-loop",
+            settings.loop_factory,
+            is_debug=lambda: app.debug,
+            on_start=lambda: _finish_before_exit(self),
+        )
+        # For what jobs that don't run in the pool's threads do at their end. In those it could wait
+        # for a job that waits for it.
+        self.ends = ThreadPoolExecutor(thread_name_prefix=f"{name}-ends")
+        self.coroutines = CoroutineJobs(self, _call_here if self.inline else self.loop.call)
         self._executor = executor
         self._name = name
         self._backend = backend
@@ -91,13 +84,21 @@ class JobQueue:
         self._pool: Pool | None = None
         self._is_closed = False
         self._drains: set[Drain] = set()
-        self._ended_drains = Drain()
+        self._ended_drains = Counts()
         self._submitted = self._cancelled = self._cancelled_in_waiting = 0
+        self._elsewhere = 0
         self._idle: list[Future[None]] = []
+        self._timers: dict[JobFuture[Any], asyncio.TimerHandle] = {}  # changed by the loop alone
 
     def capture(self) -> Scope:
         """What a job submitted here and now may see."""
         return capture(self.app, self.settings)
+
+    def has_loop(self) -> bool:
+        """Whether a coroutine job submitted here and now runs on a loop of this process."""
+        if self.inline:
+            return asyncio._get_running_loop() is not None
+        return self.in_process
 
     def check_open(self) -> None:
         """Refuse what comes too late.
@@ -107,31 +108,27 @@ class JobQueue:
         if self._is_closed:
             raise ExecutorClosed("the executor was shut down; it takes no more jobs")
 
-    def put(self, future: JobFuture[Any]) -> None:
-        """Have the job run as soon as a worker is free.
+    def put(self, future: JobFuture[Any], delay: float | None = None) -> None:
+        """Have the job run as soon as a worker is free; on the loop, if that is where it runs.
 
+        :param delay: seconds to wait first
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
         """
+        if delay is not None or future.runs_on_loop:
+            self._put_on_loop(future, delay)
+            return
         with self._lock:
             self.check_open()
-            pool = self._pool or self.open_pool()
             self._submitted += 1
-            if len(self._drains) >= pool.max_workers:
-                self._waiting.append(future)
-                return
-            drain = Drain(future)
-            self._drains.add(drain)
-        if pool.executor is None:
-            self._drain(drain)
-        elif self.in_process:
-            try:
-                # Where threads inherit their creator's contextvars, they inherit none from us.
-                Context().run(pool.executor.submit, self._drain, drain)
-            except RuntimeError as error:
-                self._take_back(drain, future, error)
-        else:
-            # Forked workers inherit what is here when they start.
-            Context().run(run_there, self, drain, pool.executor)
+            drain = self._place(future)
+        if drain is not None:
+            self._begin(drain, future)
+
+    def leave(self) -> None:
+        """Note that a job that neither waits here nor has a drain is over."""
+        with self._lock:
+            self._elsewhere -= 1
+        self._tell_if_idle()
 
     def take(self, drain: Drain) -> JobFuture[Any] | None:
         """The next job for *drain*, now running; None if no job is left, and the drain over."""
@@ -145,7 +142,7 @@ class JobQueue:
                         return None
                     continue
             if future.start():
-                drain.started += 1
+                drain.counts.started += 1
                 return future
 
     def open_pool(self) -> Pool:
@@ -164,6 +161,8 @@ class JobQueue:
             self._cancelled_in_waiting += 1
             if self._cancelled_in_waiting * 2 > len(self._waiting):
                 self._remove_cancelled()
+        if future in self._timers:
+            self.loop.call(partial(self._drop_timer, future))
         if signals.job_cancelled.receivers:
             scope = future.scope or self.capture()
             scope.copy().call(self.notify, signals.job_cancelled, future.job)
@@ -179,55 +178,151 @@ class JobQueue:
 
     def stats(self) -> Stats:
         """The counts: they add up at any moment, each the difference of two that only grow."""
+        total = Counts()
         with self._lock:
-            drains = [self._ended_drains, *self._drains]
-            succeeded = sum(drain.succeeded for drain in drains)
-            failed = sum(drain.failed for drain in drains)
-            started = sum(drain.started for drain in drains)
+            total.add(self._ended_drains)
+            total.add(self.coroutines.counts)
+            for drain in self._drains:
+                total.add(drain.counts)
+            ended = total.succeeded + total.failed + total.cancelled
             return Stats(
                 workers=self.open_pool().max_workers,
                 submitted=self._submitted,
-                pending=self._submitted - self._cancelled - started,
-                running=started - succeeded - failed,
-                succeeded=succeeded,
-                failed=failed,
-                cancelled=self._cancelled,
+                pending=self._submitted - self._cancelled - total.started,
+                running=total.started - ended,
+                succeeded=total.succeeded,
+                failed=total.failed,
+                cancelled=self._cancelled + total.cancelled,
             )
 
     def idle(self) -> Future[None]:
         """A future that is done once no job is pending or running, with callbacks and teardown."""
         future: Future[None] = Future()
         with self._lock:
-            if self._drains:
+            if self._drains or self._elsewhere:
                 self._idle.append(future)
                 return future
         future.set_result(None)
         return future
 
     def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
-        """Take no more jobs; what waits still runs, unless it is to be cancelled."""
+        """Take no more jobs; what waits still runs, unless it is to be cancelled.
+
+        With ``EXECUTOR_SHUTDOWN_TIMEOUT`` the wait ends then: what is left is cancelled and logged.
+        """
         with self._lock:
             self._is_closed = True
-            pool = self._pool
         if cancel_futures:
-            for future in self._pop_all():
-                future.cancel()
-        if pool is None or pool.executor is None:
-            return
-        # What still waits here reaches the pool before it is shut down.
+            self._cancel_pending()
         idle = self.idle()
-        if wait:
-            idle.result()
-            pool.executor.shutdown()
+        if not wait:
+            idle.add_done_callback(lambda _: self._close(wait=False))
+            return
+        try:
+            idle.result(self.settings.shutdown_timeout)
+        except TimeoutError:
+            self._give_up()
+        self._close(wait=idle.done())
+
+    def _put_on_loop(self, future: JobFuture[Any], delay: float | None) -> None:
+        with self._lock:
+            self.check_open()
+            self._submitted += 1
+            self._elsewhere += 1
+        try:
+            if delay is None:
+                self.coroutines.put(future)
+            else:
+                self.loop.call(partial(self._put_later, future, delay))
+        except BaseException:  # the loop could not be started
+            with self._lock:
+                self._submitted -= 1
+            self.leave()
+            raise
+
+    def _put_later(self, future: JobFuture[Any], delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[future] = loop.call_later(delay, self._put_due, future)
+        if future.cancelled():  # meanwhile
+            self._drop_timer(future)
+
+    def _put_due(self, future: JobFuture[Any]) -> None:
+        del self._timers[future]
+        if future.runs_on_loop:
+            self.coroutines.start(future)
+            return
+        with self._lock:
+            drain = self._place(future)
+        try:
+            if drain is not None:
+                self._begin(drain, future)
+        except ExecutorClosed as error:
+            future.set_exception(error)
+        self.leave()
+
+    def _drop_timer(self, future: JobFuture[Any]) -> None:
+        timer = self._timers.pop(future, None)
+        if timer is not None:
+            timer.cancel()
+            self.leave()
+
+    def _place(self, future: JobFuture[Any]) -> Drain | None:
+        # Called with the lock held.
+        pool = self._pool or self.open_pool()
+        if len(self._drains) >= pool.max_workers:
+            self._waiting.append(future)
+            return None
+        drain = Drain(future)
+        self._drains.add(drain)
+        return drain
+
+    def _begin(self, drain: Drain, future: JobFuture[Any]) -> None:
+        executor = self.open_pool().executor
+        if executor is None:
+            self._drain(drain)
+        elif self.in_process:
+            try:
+                # Where threads inherit their creator's contextvars, they inherit none from us.
+                Context().run(executor.submit, self._drain, drain)
+            except RuntimeError as error:
+                self._take_back(drain, future, error)
         else:
-            shutdown = pool.executor.shutdown
-            idle.add_done_callback(lambda _: shutdown(wait=False))
+            # Forked workers inherit what is here when they start.
+            Context().run(run_there, self, drain, executor)
+
+    def _cancel_pending(self) -> list[JobFuture[Any]]:
+        pending = [*self._pop_all(), *list(self._timers)]
+        return [future for future in pending if future.cancel()]
+
+    def _give_up(self) -> None:
+        lost = self._cancel_pending()
+        running = self.coroutines.running()
+        for future in running:
+            future.cancel()
+        names = ", ".join(sorted({future.name for future in (*lost, *running)}))
+        self.app.logger.warning(
+            "Shut down after %s s: cancelled %d pending and %d running coroutine jobs (%s); "
+            "%d jobs run on in threads",
+            self.settings.shutdown_timeout,
+            len(lost),
+            len(running),
+            names,
+            len(self._drains),
+        )
+        wait(running, GRACE)
+
+    def _close(self, *, wait: bool) -> None:
+        pool = self._pool
+        if pool is not None and pool.executor is not None:
+            pool.executor.shutdown(wait=wait)
+        self.ends.shutdown(wait=False)
+        self.loop.stop(wait=wait)
 
     def _drain(self, drain: Drain) -> None:
         if drain not in self._drains:
             return  # The pool took the call and then refused it: it could not start a thread.
         while (future := self.take(drain)) is not None:
-            run_here(self, drain, future)
+            run_here(self, drain.counts, future)
             del future
 
     def _end(self, drain: Drain) -> bool:
@@ -236,16 +331,19 @@ class JobQueue:
             if self._waiting:
                 return False
             self._drains.discard(drain)
-            self._ended_drains.started += drain.started
-            self._ended_drains.succeeded += drain.succeeded
-            self._ended_drains.failed += drain.failed
-            if self._drains:
-                return True
-            self._cancelled_in_waiting = 0
+            self._ended_drains.add(drain.counts)
+            if not self._drains:
+                self._cancelled_in_waiting = 0
+        self._tell_if_idle()
+        return True
+
+    def _tell_if_idle(self) -> None:
+        with self._lock:
+            if self._drains or self._elsewhere:
+                return
             idle, self._idle = self._idle, []
         for future in idle:
             future.set_result(None)
-        return True
 
     def _take_back(self, drain: Drain, future: JobFuture[Any], error: RuntimeError) -> None:
         # The pool refused a drain. Where others are at work, one of them gets to the job.
@@ -270,6 +368,10 @@ class JobQueue:
                 return
 
 
+def _call_here(fn: Callable[[], object]) -> None:
+    fn()
+
+
 def _finish_before_exit(queue: JobQueue) -> None:
     # As in the stdlib, what waits runs before the interpreter ends. Workers in threads see to it
     # themselves; but processes are gone once the pool hears of the exit, so it must hear later. The
@@ -279,6 +381,6 @@ def _finish_before_exit(queue: JobQueue) -> None:
     def finish() -> None:
         queue = ref()
         if queue is not None and os.getpid() == pid:
-            queue.idle().result()
+            queue.shutdown(wait=True, cancel_futures=False)
 
     threading._register_atexit(finish)  # type: ignore[attr-defined]

@@ -37,10 +37,12 @@ class Backend:
 
     :param open: makes the pool; starts no thread and no process
     :param in_process: whether jobs run in this process, where contexts and objects reach them as is
+    :param inline: whether they run in the thread that submits them
     """
 
     open: Callable[[Settings, str], Pool]
     in_process: bool
+    inline: bool = False
 
 
 def find_backend(settings: Settings) -> Backend:
@@ -84,5 +86,5 @@ def _open_inline(_: Settings, __: str) -> Pool:
 BACKENDS: dict[str, Backend] = {
     "thread": Backend(_open_threads, in_process=True),
     "process": Backend(_open_processes, in_process=False),
-    "inline": Backend(_open_inline, in_process=True),
+    "inline": Backend(_open_inline, in_process=True, inline=True),
 }

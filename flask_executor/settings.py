@@ -7,9 +7,12 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.utils import import_string
+
 from .exceptions import InvalidSetting
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from flask import Flask
@@ -37,6 +40,9 @@ class Settings:
     copy_g: bool | frozenset[str] = True
     futures_max_length: int | None = 50
     propagate_exceptions: bool = False
+    async_views: bool = False
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    shutdown_timeout: float | None = None
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
 
@@ -122,6 +128,29 @@ def _count_or_none(value: object) -> int | None:
     raise ValueError("an int above 0, or None for the default")
 
 
+def _import_or_none(value: object) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, str) and value:
+        found: object = import_string(value, silent=True)
+        if callable(found):
+            return found
+    raise ValueError("the import path of a loop factory, such as 'uvloop:new_event_loop', or None")
+
+
+def _seconds_or_none(value: object) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if isinstance(value, str) else value
+        check_seconds("", seconds)
+        if isinstance(seconds, (int, float)) and seconds >= 0:
+            return seconds
+    except (TypeError, ValueError):
+        pass
+    raise ValueError("a number of seconds, 0 or more, or None for no limit")
+
+
 def _switch_or_names(value: object) -> bool | frozenset[str]:
     if _is_switch(value):
         return _switch(value)
@@ -144,6 +173,9 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "copy_g": _switch_or_names,
     "futures_max_length": _count_or_none,
     "propagate_exceptions": _switch,
+    "async_views": _switch,
+    "loop_factory": _import_or_none,
+    "shutdown_timeout": _seconds_or_none,
     "mp_context": _start_method_or_none,
     "max_tasks_per_child": _count_or_none,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -18,6 +19,9 @@ DEFAULTS = {
     "EXECUTOR_COPY_G": True,
     "EXECUTOR_FUTURES_MAX_LENGTH": 50,
     "EXECUTOR_PROPAGATE_EXCEPTIONS": False,
+    "EXECUTOR_ASYNC_VIEWS": False,
+    "EXECUTOR_LOOP_FACTORY": None,
+    "EXECUTOR_SHUTDOWN_TIMEOUT": None,
     "EXECUTOR_MP_CONTEXT": None,
     "EXECUTOR_MAX_TASKS_PER_CHILD": None,
 }
@@ -28,6 +32,7 @@ SWITCHES = [
     "EXECUTOR_PUSH_APP_CONTEXT",
     "EXECUTOR_PUSH_REQUEST_CONTEXT",
     "EXECUTOR_PROPAGATE_EXCEPTIONS",
+    "EXECUTOR_ASYNC_VIEWS",
 ]
 SWITCH = "True or False"
 NAMES = "True, False, or the names to carry"
@@ -93,6 +98,10 @@ def test_a_named_executor_reads_keys_with_its_name_and_no_others(app: Flask) -> 
         ("EXECUTOR_COPY_G", frozenset({"user"}), frozenset({"user"})),
         ("EXECUTOR_MP_CONTEXT", "spawn", "spawn"),
         ("EXECUTOR_MP_CONTEXT", None, None),
+        ("EXECUTOR_LOOP_FACTORY", "asyncio:new_event_loop", asyncio.new_event_loop),
+        ("EXECUTOR_LOOP_FACTORY", None, None),
+        ("EXECUTOR_SHUTDOWN_TIMEOUT", "2.5", 2.5),
+        ("EXECUTOR_SHUTDOWN_TIMEOUT", 0, 0),
     ],
     ids=shown,
 )
@@ -155,6 +164,14 @@ def test_the_environment_can_set_every_kind_of_key(
         *(("EXECUTOR_TYPE", value, "'thread'") for value in (None, "", 1, True)),
         *(("EXECUTOR_MP_CONTEXT", value, "one of ") for value in ("", 1, True)),
         ("EXECUTOR_MP_CONTEXT", "spoon", "'spawn'"),
+        *(
+            ("EXECUTOR_LOOP_FACTORY", value, "the import path of a loop factory")
+            for value in ("", 1, True, "no_such_module:loop", "asyncio:no_such_name", "math:pi")
+        ),
+        *(
+            ("EXECUTOR_SHUTDOWN_TIMEOUT", value, "a number of seconds, 0 or more")
+            for value in ("", "soon", -1, "-1", True, "nan", [])
+        ),
     ],
     ids=shown,
 )

@@ -62,24 +62,24 @@ assert_type(executor.submit(Report, "title"), JobFuture[Report])
 assert_type(executor.submit(Report("title").send, "ada"), JobFuture[bool])
 assert_type(executor.submit(partial(add, 2)), JobFuture[int])
 assert_type(executor.submit(lambda: "text"), JobFuture[str])
-executor.submit()  # type: ignore[call-arg]
-executor.submit(add)  # type: ignore[call-arg]
-executor.submit(add, "2")  # type: ignore[arg-type]
-executor.submit(add, 2, 3, 4)  # type: ignore[call-arg]
-executor.submit(add, 2, others=3)  # type: ignore[call-arg]
-executor.submit(log, "text")  # type: ignore[call-arg]
+executor.submit()  # type: ignore[call-overload]
+executor.submit(add)  # type: ignore[call-overload]
+executor.submit(add, "2")  # type: ignore[call-overload]
+executor.submit(add, 2, 3, 4)  # type: ignore[call-overload]
+executor.submit(add, 2, others=3)  # type: ignore[arg-type, call-arg]
+executor.submit(log, "text")  # type: ignore[call-overload]
 executor.submit(log, "text", level="3")  # type: ignore[arg-type]
-executor.submit(add(2))  # type: ignore[arg-type]
-executor.submit(fn=add, number=2)  # type: ignore[call-arg]
+executor.submit(add(2))  # type: ignore[call-overload]
+executor.submit(fn=add, number=2)  # type: ignore[call-overload]
 
 # submit_stored
 
 assert_type(executor.submit_stored("key", add, 2, 3), JobFuture[int])
 assert_type(executor.submit_stored(("report", 7), log, "text", level=3), JobFuture[None])
-executor.submit_stored(add, 2)  # type: ignore[arg-type]
-executor.submit_stored("key", add)  # type: ignore[call-arg]
-executor.submit_stored("key", add, "2")  # type: ignore[arg-type]
-executor.submit_stored(["a", "list"], add, 2)  # type: ignore[arg-type]
+executor.submit_stored(add, 2)  # type: ignore[call-overload]
+executor.submit_stored("key", add)  # type: ignore[call-overload]
+executor.submit_stored("key", add, "2")  # type: ignore[call-overload]
+executor.submit_stored(["a", "list"], add, 2)  # type: ignore[call-overload]
 
 # options
 
@@ -88,17 +88,17 @@ assert_type(executor.options(key=7).submit(add, 2, other=3), JobFuture[int])
 executor.options("key")  # type: ignore[call-arg]
 executor.options(kex="key")  # type: ignore[call-arg]
 executor.options(key=["a", "list"])  # type: ignore[arg-type]
-executor.options(key="key").submit(add, "2")  # type: ignore[arg-type]
-executor.options(key="key").submit_async(add, "2")  # type: ignore[arg-type]
+executor.options(key="key").submit(add, "2")  # type: ignore[call-overload]
+executor.options(key="key").submit_async(add, "2")  # type: ignore[call-overload]
 
 # map
 
 assert_type(executor.map(add, [1, 2], [3, 4]), Iterator[int])
 assert_type(executor.map(add, range(9), timeout=0.5, chunksize=2, buffersize=3), Iterator[int])
-executor.map([1, 2], add)  # type: ignore[arg-type]
-executor.map(add, 5)  # type: ignore[arg-type]
-executor.map(add, [1], timeout="5")  # type: ignore[arg-type]
-executor.map(add, [1], chunk_size=5)  # type: ignore[call-arg]
+executor.map([1, 2], add)  # type: ignore[call-overload]
+executor.map(add, 5)  # type: ignore[call-overload]
+executor.map(add, [1], timeout="5")  # type: ignore[call-overload]
+executor.map(add, [1], chunk_size=5)  # type: ignore[call-overload]
 
 # The rest
 
@@ -146,15 +146,15 @@ async def view() -> None:
     assert_type(await asyncio.get_running_loop().run_in_executor(executor, add, 2), int)
     both = await asyncio.gather(executor.submit_async(add, 2), executor.submit(repr, 2))
     assert_type(both, tuple[int, str])
-    executor.submit_async(add)  # type: ignore[call-arg]
-    executor.submit_async(add, "2")  # type: ignore[arg-type]
-    executor.submit_async(log, "text", 3)  # type: ignore[call-arg]
+    executor.submit_async(add)  # type: ignore[call-overload]
+    executor.submit_async(add, "2")  # type: ignore[call-overload]
+    executor.submit_async(log, "text", 3)  # type: ignore[call-overload]
 
     assert_type(executor.map_async(add, [1, 2]), AsyncGenerator[int, None])
     async for value in executor.map_async(add, numbers(), [1], buffersize=3, ordered=False):
         assert_type(value, int)
-    executor.map_async(add, 5)  # type: ignore[arg-type]
-    executor.map_async(add, [1], chunksize=5)  # type: ignore[call-arg]
+    executor.map_async(add, 5)  # type: ignore[call-overload]
+    executor.map_async(add, [1], chunksize=5)  # type: ignore[call-overload]
 
     assert_type(await executor.drain_async(0.5), None)
     await executor.drain_async("5")  # type: ignore[arg-type]

@@ -93,3 +93,21 @@ def takes_a_function(fn: Callable[[int], int]) -> None: ...
 takes_a_function(add)
 takes_a_function(log)  # type: ignore[arg-type]
 takes_a_function(add.fn)
+
+
+async def fetch(url: str, *, retries: int = 1) -> bytes:
+    return url.encode() * retries
+
+
+async def coroutine_jobs(executor: Executor) -> None:
+    job = executor.job(fetch)
+    assert_type(await job("a"), bytes)
+    assert_type(job.submit("a"), JobFuture[bytes])
+    assert_type(await job.submit_async("a", retries=2), bytes)
+    assert_type(job.submit_stored("key", "a").result(), bytes)
+    assert_type(list(job.map(["a"])), list[bytes])
+    assert_type([part async for part in job.map_async(["a"])], list[bytes])
+    assert_type(executor.submit(fetch, "a"), JobFuture[bytes])
+    assert_type(await executor.submit_async(fetch, "a"), bytes)
+    assert_type(list(executor.map(fetch, ["a"])), list[bytes])
+    job.submit(1)  # type: ignore[arg-type]

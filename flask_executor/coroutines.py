@@ -1,0 +1,109 @@
+"""The coroutine jobs of one app, on its event-loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from inspect import CO_COROUTINE
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction
+
+from . import signals
+from .running import end_job, run_on_loop
+from .stats import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .context import Scope
+    from .futures import JobFuture
+    from .pending import JobQueue
+    from .running import Outcome
+
+__all__ = ["CoroutineJobs", "is_coroutine_function"]
+
+
+class CoroutineJobs:
+    """Runs coroutine jobs as tasks of an event loop, each in its own contextvars.
+
+    What may block the loop at their end, teardown functions and callbacks, runs in a thread.
+
+    :param call: has a function called in the loop's thread
+    """
+
+    def __init__(self, queue: JobQueue, call: Callable[[Callable[[], object]], object]) -> None:
+        self._queue = queue
+        self._call = call
+        self._lock = threading.Lock()
+        self.counts = Counts()  # guarded by _lock
+        self._tasks: dict[JobFuture[Any], asyncio.Task[Outcome]] = {}  # guarded by _lock
+
+    def put(self, future: JobFuture[Any]) -> None:
+        """Start the job as soon as the loop gets to it; from any thread."""
+        self._call(partial(self.start, future))
+
+    def cancel(self, future: JobFuture[Any]) -> None:
+        """Cancel the job's task; from any thread."""
+        self._call(partial(self._cancel, future))
+
+    def running(self) -> list[JobFuture[Any]]:
+        """The futures of the jobs that run."""
+        with self._lock:
+            return list(self._tasks)
+
+    def start(self, future: JobFuture[Any]) -> None:
+        """Start the job; in the thread of a running loop."""
+        scope = future.scope
+        if scope is None or not future.start():
+            self._queue.leave()
+            return
+        work = run_on_loop(self._queue, future, scope)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=future.name, context=scope.context)
+        with self._lock:
+            self.counts.started += 1
+            self._tasks[future] = task
+        task.add_done_callback(partial(self._on_done, future, scope))
+
+    def _cancel(self, future: JobFuture[Any]) -> None:
+        with self._lock:
+            task = self._tasks.get(future)
+        if task is not None:
+            task.cancel()
+
+    def _on_done(self, future: JobFuture[Any], scope: Scope, task: asyncio.Task[Outcome]) -> None:
+        # The task itself is cancelled only before its first step.
+        outcome = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        with self._lock:
+            del self._tasks[future]
+            self.counts.count_end(future, outcome[1])
+        if not self._queue.inline and (future.has_callbacks or _may_block(scope)):
+            # The task's last step is over: another thread can enter its contextvars now.
+            self._queue.ends.submit(self._end, future, scope, outcome)
+        else:
+            self._end(future, scope, outcome)
+
+    def _end(self, future: JobFuture[Any], scope: Scope, outcome: Outcome) -> None:
+        end_job(self._queue, future, scope, outcome)
+        self._queue.leave()
+
+
+def is_coroutine_function(fn: Callable[..., Any]) -> bool:
+    """Whether to call *fn* gives a coroutine.
+
+    That of a `functools.partial`, a method, a callable object and what `asgiref.sync` marks, too.
+    """
+    if type(fn) is FunctionType and not fn.__dict__:
+        return bool(fn.__code__.co_flags & CO_COROUTINE)
+    while isinstance(fn, partial):
+        fn = fn.func
+    # asgiref's name for it is that of asyncio or inspect, as the Python at hand has it.
+    return any(map(iscoroutinefunction, (fn, type(fn).__call__)))  # pyright: ignore[reportDeprecated]
+
+
+def _may_block(scope: Scope) -> bool:
+    ends = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
+    return scope.has_teardown() or any(signal.receivers for signal in ends)

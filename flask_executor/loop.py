@@ -1,0 +1,292 @@
+"""The app's event-loop thread, and the way into an event loop from other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+import weakref
+from collections import deque
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .exceptions import NoRunningLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["GRACE", "LoopThread", "Mailbox", "check_running_loop"]
+
+T = TypeVar("T")
+
+# Seconds that what is cancelled at the end has to clean up.
+GRACE = 5.0
+
+
+class Mailbox:
+    """The calls that other threads ask an event loop for.
+
+    One wake-up of the loop serves all that have come by then: a wake-up per call is what makes
+    `asyncio.wrap_future` and `asyncio.run_coroutine_threadsafe` slow in a burst.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        self._lock = threading.RLock()
+        self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
+        self._is_waking = False  # guarded by _lock
+        self._is_closed = False  # guarded by _lock
+
+    @classmethod
+    def of_running_loop(cls) -> Mailbox:
+        """The mailbox of the loop that runs in the calling thread.
+
+        :raises NoRunningLoop: if there is none
+        """
+        loop = check_running_loop()
+        mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
+        if mailbox is None or mailbox._loop() is not loop:
+            mailbox = _thread.mailbox = cls(loop)
+        return mailbox
+
+    def close(self) -> None:
+        """Make the calls that have come, and take no more; in the loop's thread."""
+        with self._lock:
+            self._is_closed = True
+        self._deliver()
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """Have the loop make *call*; False, and no call, if the loop is closed."""
+        with self._lock:
+            if self._is_closed:
+                return False
+            self._posted.append(call)
+            if self._is_waking:
+                return True
+            self._is_waking = True
+        loop = self._loop()
+        if loop is None:
+            self._take()
+            return False
+        try:
+            loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            # To ask first would be a race: a loop may be closed at any time, and often is.
+            self._take()
+            if not loop.is_closed():
+                raise
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        for call in self._take():
+            try:
+                call()
+            except Exception as error:
+                message = {"message": f"{call!r} raised", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(message)
+
+    def _take(self) -> deque[Callable[[], object]]:
+        with self._lock:
+            posted, self._posted = self._posted, deque()
+            self._is_waking = False
+        return posted
+
+
+# The mailbox that a thread used last: a thread runs one loop at a time.
+_thread = threading.local()
+
+
+def check_running_loop() -> asyncio.AbstractEventLoop:
+    """The loop that runs in the calling thread.
+
+    :raises NoRunningLoop: if there is none
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        raise NoRunningLoop(
+            "no event loop is running in this thread; use this in an async def function, "
+            "or submit() and result() in a plain one"
+        )
+    return loop
+
+
+class LoopThread:
+    """An event loop in a daemon thread of its own, which starts at the first use.
+
+    After a fork the child has a fresh one.
+
+    :param name: the thread's name
+    :param loop_factory: makes the loop; None for asyncio's own
+    :param is_debug: asked at the start whether asyncio is to log what holds the loop up for longer
+        than 0.1 seconds
+    :param on_start: called after the start
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        *,
+        is_debug: Callable[[], bool],
+        on_start: Callable[[], object],
+    ) -> None:
+        self._name = name
+        self._loop_factory = loop_factory
+        self._is_debug = is_debug
+        self._on_start = on_start
+        self._lock = threading.Lock()
+        self._running: _Running | None = None  # guarded by _lock
+
+    def call(self, fn: Callable[[], object]) -> None:
+        """Have *fn* called in the loop's thread, from any thread."""
+        running = self._running
+        while running is None or not running.is_usable() or not running.mailbox.post(fn):
+            running = self._start(instead_of=running)
+
+    def is_current(self) -> bool:
+        """Whether the calling thread is the loop's."""
+        running = self._running
+        return running is not None and running.thread is threading.current_thread()
+
+    def as_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        """Make a plain function of *func* that runs it on the loop and waits for its end.
+
+        It takes the place of `flask.Flask.async_to_sync`. The coroutine runs in a copy of the
+        caller's contextvars, and what it sets in them comes back. A caller that is interrupted
+        while it waits cancels it.
+        """
+
+        @functools.wraps(func)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if self.is_current():
+                raise RuntimeError(
+                    f"{func!r} was called as a plain function in the thread of the event loop it "
+                    "runs on, and would wait for itself; await it instead"
+                )
+            return self._run(func, args, kwargs)
+
+        return run
+
+    def stop(self, *, wait: bool = True) -> None:
+        """Cancel what still runs, close the loop, and let the thread end."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None and running.is_usable():
+            running.mailbox.post(running.is_over.set)
+            if wait and running.thread is not threading.current_thread():
+                running.thread.join(GRACE)
+
+    def _start(self, *, instead_of: _Running | None) -> _Running:
+        with self._lock:
+            if self._running is not None and self._running is not instead_of:
+                return self._running
+            started: Future[tuple[Mailbox, asyncio.Event, int]] = Future()
+            thread = threading.Thread(
+                target=_serve,
+                args=(started, self._loop_factory, self._is_debug()),
+                name=self._name,
+                daemon=True,
+            )
+            # Where threads inherit their creator's contextvars, it inherits none.
+            Context().run(thread.start)
+            self._running = running = _Running(thread, *started.result())
+            # The thread does not hold this object: when that goes, so does the thread.
+            weakref.finalize(self, running.mailbox.post, running.is_over.set).atexit = False
+        self._on_start()
+        return running
+
+    def _run(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> T:
+        context = copy_context()
+        outcome: Future[T] = Future()
+        tasks: list[asyncio.Task[None]] = []
+        start = partial(_start_task, partial(fn, *args, **kwargs), context, outcome, tasks)
+        try:
+            self.call(start)
+            return outcome.result()
+        finally:
+            running = self._running
+            if running is not None and not outcome.done():
+                running.mailbox.post(lambda: [task.cancel() for task in tasks])
+            _bring_back(context)
+            # What is raised holds this frame: with these in it, it would hold itself.
+            del outcome, start
+
+
+class _Running(NamedTuple):
+    """A loop thread while it lasts."""
+
+    thread: threading.Thread
+    mailbox: Mailbox
+    is_over: asyncio.Event
+    pid: int
+
+    def is_usable(self) -> bool:
+        """Whether the thread is there: after a fork, the child has none."""
+        return self.pid == os.getpid()
+
+
+def _serve(
+    started: Future[tuple[Mailbox, asyncio.Event, int]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    is_debug: bool,
+) -> None:
+    """What the thread does: run a loop until it is told that it is over."""
+
+    async def serve() -> None:
+        mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()
+        started.set_result((mailbox, is_over, os.getpid()))
+        await is_over.wait()
+        mailbox.close()
+
+    try:
+        with asyncio.Runner(debug=is_debug, loop_factory=loop_factory) as runner:
+            runner.run(serve())
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)
+
+
+def _start_task(
+    fn: partial[Coroutine[Any, Any, T]],
+    context: Context,
+    outcome: Future[T],
+    tasks: list[asyncio.Task[None]],
+) -> None:
+    def end(_: asyncio.Task[None]) -> None:
+        if not outcome.done():  # cancelled before its first step
+            outcome.set_exception(asyncio.CancelledError())
+
+    main, name = _give_outcome(fn, outcome), getattr(fn.func, "__name__", None)
+    tasks.append(task := asyncio.get_running_loop().create_task(main, name=name, context=context))
+    task.add_done_callback(end)
+
+
+async def _give_outcome(fn: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]) -> None:
+    try:
+        outcome.set_result(await fn())
+    except BaseException as error:
+        outcome.set_exception(error)
+    finally:
+        # As in the frame of the caller that waits.
+        del outcome
+
+
+def _bring_back(context: Context) -> None:
+    for var, value in context.items():
+        try:
+            if var.get() is value:
+                continue
+        except LookupError:
+            pass
+        var.set(value)

@@ -1,0 +1,59 @@
+"""What has become of the jobs, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .futures import JobFuture
+
+__all__ = ["Counts", "Stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How an executor is doing; ``submitted`` is the sum of the five counts after it.
+
+    :param workers: how many jobs can run at a time, coroutine jobs aside; infinite if each runs in
+        its submitter's thread
+    :param submitted: jobs accepted since start
+    :param pending: jobs that wait for a worker, or for their time
+    :param running: jobs that have a worker, or run on the loop
+    :param succeeded: jobs that returned, since start
+    :param failed: jobs that raised, since start
+    :param cancelled: jobs cancelled before they ran, or while they did, since start
+    """
+
+    workers: float
+    submitted: int
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class Counts:
+    """How many jobs were started, and how they ended; one thread at a time changes them."""
+
+    __slots__ = ("cancelled", "failed", "started", "succeeded")
+
+    def __init__(self) -> None:
+        self.started = self.succeeded = self.failed = self.cancelled = 0
+
+    def count_end(self, future: JobFuture[Any], exception: BaseException | None) -> None:
+        """Count how a job has ended, before anybody can see that it has."""
+        if exception is None:
+            self.succeeded += 1
+        elif future.is_cancellation(exception):
+            self.cancelled += 1
+        else:
+            self.failed += 1
+
+    def add(self, other: Counts) -> None:
+        """Add those of *other*; the ends first, as it may change meanwhile."""
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.cancelled += other.cancelled
+        self.started += other.started

@@ -1,0 +1,381 @@
+"""Coroutine jobs, on the app's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import threading
+import weakref
+
+import pytest
+from asgiref.sync import markcoroutinefunction
+from flask import current_app, g, request
+
+from flask_executor import current_job, job_cancelled, job_failed, job_started, job_succeeded
+from tests.conftest import WAIT
+
+
+async def double(n: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * n
+
+
+class Doubler:
+    async def method(self, n: int) -> int:
+        return await double(n)
+
+    async def __call__(self, n: int) -> int:
+        return await double(n)
+
+
+@markcoroutinefunction
+def marked(n: int):
+    return double(n)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [double, functools.partial(double), Doubler().method, Doubler(), marked],
+    ids=["function", "partial", "method", "callable", "marked"],
+)
+def test_what_gives_a_coroutine_is_run_on_the_loop(executor, fn):
+    async def main():
+        return await executor.submit_async(fn, 2), [n async for n in executor.map_async(fn, [3])]
+
+    assert executor.submit(fn, 1).result(WAIT) == 2
+    assert asyncio.run(main()) == (4, [6])
+    assert list(executor.map(fn, range(4))) == [0, 2, 4, 6]
+    assert executor.submit_stored("key", fn, 5).result(WAIT) == 10
+
+
+def test_a_decorated_coroutine_function_submits_itself_and_can_be_awaited(executor):
+    job = executor.job(double)
+
+    async def main():
+        return await job(1), await job.submit_async(2), await job.submit(3)
+
+    assert job.submit(1).result(WAIT) == 2
+    assert asyncio.run(main()) == (2, 4, 6)
+
+
+def test_all_run_on_one_thread_named_after_the_executor(app, executors):
+    executor = executors(app, name="mail")
+
+    async def where() -> str:
+        return threading.current_thread().name
+
+    names = {executor.submit(where).result(WAIT) for _ in range(5)}
+
+    assert names == {"mail-app-loop"}
+
+
+def test_ten_thousand_run_at_once(executor):
+    everybody = threading.Event()
+    waiting = 0
+
+    async def job() -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 10_000:
+            everybody.set()
+        while not everybody.is_set():
+            await asyncio.sleep(0.01)
+
+    futures = [executor.submit(job) for _ in range(10_000)]
+
+    assert everybody.wait(WAIT)
+    assert executor.stats().submitted == 10_000
+    executor.drain(WAIT)
+    assert all(future.done() for future in futures)
+
+
+def test_each_has_its_own_context_and_teardown_off_the_loop(app, executor):
+    torn = []
+
+    @app.teardown_appcontext
+    def teardown(exc: BaseException | None) -> None:
+        if current_job:
+            torn.append((threading.current_thread().name, g.pop("user", None), exc))
+
+    async def job(user: str) -> str:
+        seen = g.user
+        g.user = user
+        await asyncio.sleep(0)
+        return f"{seen} {g.user} {request.path} {current_app.name} {current_job.name}"
+
+    @app.get("/page")
+    def page():
+        g.user = "view"
+        futures = [executor.submit(job, f"job{n}") for n in range(3)]
+        return [future.result(WAIT) for future in futures] + [g.user]
+
+    answer = app.test_client().get("/page").json
+
+    assert answer == [*(f"view job{n} /page app job" for n in range(3)), "view"]
+    assert sorted((user, exc) for _, user, exc in torn) == [(f"job{n}", None) for n in range(3)]
+    assert all(name.startswith("executor-app-ends") for name, _, _ in torn)
+
+
+def test_an_async_teardown_function_runs_too(app, executor):
+    torn = []
+
+    @app.teardown_appcontext
+    async def teardown(exc: BaseException | None) -> None:
+        await asyncio.sleep(0)
+        torn.append(exc)
+
+    error = LookupError("mine")
+
+    async def job() -> None:
+        raise error
+
+    assert executor.submit(job).exception(WAIT) is error
+    assert torn == [error]
+
+
+def test_a_teardown_that_blocks_holds_up_neither_the_loop_nor_other_jobs(app, executor):
+    blocked, release = threading.Event(), threading.Event()
+
+    @app.teardown_appcontext
+    def teardown(_: object) -> None:
+        if current_job and current_job.name == "slow":
+            blocked.set()
+            assert release.wait(WAIT)
+
+    async def slow() -> None:
+        pass
+
+    future = executor.submit(slow)
+    assert blocked.wait(WAIT)
+    assert executor.submit(double, 1).result(WAIT) == 2
+    assert not future.done()
+    release.set()
+    assert future.result(WAIT) is None
+
+
+def test_callbacks_run_in_the_jobs_app_context_before_its_teardown(app, executor):
+    calls = []
+    app.teardown_appcontext(lambda _: calls.append("teardown"))
+
+    async def job() -> None:
+        g.user = "job"
+
+    future = executor.submit(job)
+    executor.drain(WAIT)
+    calls.clear()
+    executor.add_default_done_callback(lambda _: calls.append((current_app.name, g.user)))
+    executor.submit(job)
+    executor.drain(WAIT)
+
+    assert calls == [("app", "job"), "teardown"]
+    assert future.result() is None
+
+
+@pytest.mark.parametrize("error", [LookupError("mine"), SystemExit(3), KeyboardInterrupt()])
+def test_what_it_raises_reaches_the_future_and_the_loop_goes_on(executor, error):
+    async def job() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    assert executor.submit(job).exception(WAIT) is error
+    assert executor.submit(double, 1).result(WAIT) == 2
+    assert executor.stats().failed == 1
+
+
+def test_a_failure_nobody_asks_for_is_logged_once(executor, caplog):
+    async def job() -> None:
+        raise LookupError("mine")
+
+    executor.submit(job)
+    executor.drain(WAIT)
+    gc.collect()
+
+    assert len(caplog.records) == 1
+    assert caplog.records[0].getMessage().startswith("Job job (")
+
+
+def test_signals_follow_it_in_its_app_context(app, executor):
+    events = []
+
+    def record(signal):
+        def receive(_, *, job, **__):
+            events.append((signal.name, job.name, current_app.name))
+
+        return receive
+
+    receivers = [(s, record(s)) for s in (job_started, job_succeeded, job_failed, job_cancelled)]
+    for signal, receiver in receivers:
+        signal.connect(receiver, app)
+
+    executor.submit(double, 1).result(WAIT)
+
+    assert events == [("job-started", "double", "app"), ("job-succeeded", "double", "app")]
+
+
+def test_cancelling_it_cancels_its_task_and_waits_for_its_finally(executor):
+    started, cleaning, release = threading.Event(), threading.Event(), threading.Event()
+
+    async def job() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(WAIT)
+        finally:
+            cleaning.set()
+            await asyncio.to_thread(release.wait, WAIT)
+
+    future = executor.submit(job)
+    called = []
+    future.add_done_callback(lambda future: called.append(future.cancelled()))
+    assert started.wait(WAIT)
+    assert future.cancel()
+    assert cleaning.wait(WAIT)
+    assert future.state == "running"
+    release.set()
+    executor.drain(WAIT)
+
+    assert future.cancelled()
+    assert called == [True]
+    stats = executor.stats()
+    assert (stats.cancelled, stats.running, stats.submitted) == (1, 0, 1)
+
+
+def test_cancelling_its_await_cancels_its_task(executor):
+    started, ended = threading.Event(), threading.Event()
+
+    async def job() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(WAIT)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    async def main():
+        waiter = executor.submit_async(job)
+        await asyncio.to_thread(started.wait, WAIT)
+        waiter.cancel()
+
+    asyncio.run(main())
+
+    assert ended.wait(WAIT)
+    executor.drain(WAIT)
+    assert executor.stats().cancelled == 1
+
+
+def test_one_that_does_not_let_itself_be_cancelled_succeeds(executor):
+    started = threading.Event()
+
+    async def job() -> str:
+        started.set()
+        try:
+            await asyncio.sleep(WAIT)
+        except asyncio.CancelledError:
+            return "finished"
+        return "unreached"
+
+    future = executor.submit(job)
+    assert started.wait(WAIT)
+    future.cancel()
+
+    assert future.result(WAIT) == "finished"
+
+
+def test_its_own_cancelled_error_is_a_failure(executor):
+    async def job() -> None:
+        raise asyncio.CancelledError
+
+    async def main():
+        with pytest.raises(RuntimeError, match="without being cancelled"):
+            await executor.submit_async(job)
+
+    asyncio.run(main())
+    assert executor.stats().failed == 1
+
+
+def test_it_may_await_thread_jobs_and_they_may_wait_for_it(app, executors):
+    executor = executors(app, max_workers=1)
+    app.teardown_appcontext(lambda _: None)  # so that its end takes a thread
+
+    async def outer() -> list[int]:
+        return await asyncio.gather(*[executor.submit_async(abs, -n) for n in range(5)])
+
+    def waits() -> int:
+        return executor.submit(double, 4).result(WAIT)
+
+    assert executor.submit(outer).result(WAIT) == [0, 1, 2, 3, 4]
+    assert executor.submit(waits).result(WAIT) == 8
+
+
+def test_a_finished_one_holds_nothing(app, executor):
+    class Thing:
+        pass
+
+    async def job(_: Thing) -> None:
+        await asyncio.sleep(0)
+
+    thing = Thing()
+    ref = weakref.ref(thing)
+    future = executor.submit(job, thing)
+    future.result(WAIT)
+    executor.drain(WAIT)
+    del thing
+    gc.collect()
+
+    assert future.done()
+    assert ref() is None
+
+
+def test_a_delayed_job_starts_later_in_the_order_of_time(executor):
+    order = []
+
+    futures = [
+        executor.options(delay=delay).submit(order.append, delay) for delay in (0.05, 0.01, 0)
+    ]
+    futures.append(executor.options(delay=0.03).submit(double, 1))
+    states = {futures[0].state}
+    for future in futures:
+        future.result(WAIT)
+
+    assert order == [0, 0.01, 0.05]
+    assert states == {"pending"}
+
+
+def test_a_delayed_job_that_is_cancelled_is_gone_at_once(executor):
+    ran = []
+
+    future = executor.options(delay=WAIT * 10).submit(ran.append, 1)
+    assert executor.stats().pending == 1
+    assert future.cancel()
+    executor.drain(WAIT)
+
+    assert executor.stats().pending == 0
+    assert executor.stats().cancelled == 1
+    assert ran == []
+
+
+@pytest.mark.parametrize("delay", ["5", True, -1, float("nan"), float("inf")])
+def test_a_bad_delay_is_refused(executor, delay):
+    with pytest.raises((TypeError, ValueError), match=f"delay is {delay!r}; expected"):
+        executor.options(delay=delay)
+
+
+def test_inline_coroutine_jobs_run_in_the_thread_that_submits_them(app, executors):
+    executor = executors(app, type="inline")
+
+    async def where() -> tuple[str, int]:
+        await asyncio.sleep(0)
+        return current_app.name, threading.get_ident()
+
+    @app.get("/page")
+    async def page():
+        me = threading.get_ident()
+        return [
+            await executor.submit_async(where) == ("app", me),
+            await executor.submit(where) == ("app", me),
+        ]
+
+    assert executor.submit(where).result(0) == ("app", threading.get_ident())
+    assert app.test_client().get("/page").json == [True, True]
+    threads = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in threads if "executor" in name]
