@@ -32,10 +32,9 @@ class Waiter(asyncio.Future[T]):
     __slots__ = ("_mailbox", "_source")
 
     def __init__(self, source: JobFuture[T]) -> None:
-        self._source: JobFuture[T] | None = None
+        self._source: JobFuture[T] | None = source
         self._mailbox = Mailbox.of_running_loop()
         super().__init__(loop=asyncio.get_running_loop())
-        self._source = source
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the wait, and leave the job."""
@@ -43,7 +42,7 @@ class Waiter(asyncio.Future[T]):
             return False
         source, self._source = self._source, None
         if source is not None:
-            source.leave(self)
+            source._drop_waiter(self)
         return True
 
     def wake(self) -> None:
@@ -59,7 +58,7 @@ class Waiter(asyncio.Future[T]):
             self._source = None
             super().cancel()
             return
-        result, exception = source.outcome()
+        result, exception = source._peek()
         if exception is None:
             self._source = None
             self.set_result(result)
@@ -85,7 +84,7 @@ class Waiter(asyncio.Future[T]):
 
     def _mark_retrieved(self) -> None:
         if self._source is not None and self.done():
-            self._source.mark_retrieved()
+            self._source._mark_retrieved()
 
 
 async def stream(
@@ -121,9 +120,9 @@ async def stream(
                 waiter.add_done_callback(ready.put_nowait)
 
     feeder = asyncio.create_task(feed())
-    feeder.add_done_callback(ready.put_nowait)
+    feeder.add_done_callback(ready.put_nowait)  # wakes the loop below when the items run out
     try:
-        while in_flight or not feeder.done() or not ready.empty():
+        while in_flight or not feeder.done():
             future = await ready.get()
             if future is feeder:
                 continue

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,18 +85,20 @@ class AppExecutor:
 
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
         timeout: float | None,
         chunksize: int,
         buffersize: int | None,
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """Submit an item at a time, or to another process a chunk, and return the results."""
         deadline = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
         if chunksize == 1 or self.queue.in_process:
             return _results(self._submitter(fn), calls, buffersize, deadline)
         check_callable(fn)
+        if is_coroutine_function(fn):
+            fn = partial(call_coroutine_function, fn)
         chunks = iter(lambda: list(islice(calls, chunksize)), [])
         calls_of_chunks = ((fn, chunk) for chunk in chunks)
         submit = self._submitter(call_chunk)
@@ -112,10 +115,10 @@ class AppExecutor:
         """Submit an item at a time, as long as somebody asks for results."""
         submit = self._submitter(fn)
         if buffersize is None:
-            workers = self.queue.stats().workers
+            workers = self.queue.open_pool().max_workers
             buffersize = 2 * int(workers) if workers < math.inf else 1
         return stream(
-            lambda *args: submit(*args).waiter(), iterables, buffersize=buffersize, ordered=ordered
+            lambda *args: submit(*args)._waiter(), iterables, buffersize=buffersize, ordered=ordered
         )
 
     def _submitter(self, fn: Callable[..., T]) -> Callable[..., JobFuture[T]]:

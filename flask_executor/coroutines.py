@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import iscoroutinefunction
 
 from . import signals
-from .running import end_job, run_on_loop
+from .running import end_job, outcome_of, run_on_loop
 from .stats import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .context import Scope
     from .futures import JobFuture
     from .pending import JobQueue
     from .running import Outcome
@@ -39,7 +38,7 @@ class CoroutineJobs:
         self._call = call
         self._lock = threading.Lock()
         self.counts = Counts()  # guarded by _lock
-        self._tasks: dict[JobFuture[Any], asyncio.Task[Outcome]] = {}  # guarded by _lock
+        self._jobs: dict[asyncio.Task[Outcome], JobFuture[Any]] = {}  # guarded by _lock
 
     def put(self, future: JobFuture[Any]) -> None:
         """Start the job as soon as the loop gets to it; from any thread."""
@@ -52,42 +51,49 @@ class CoroutineJobs:
     def running(self) -> list[JobFuture[Any]]:
         """The futures of the jobs that run."""
         with self._lock:
-            return list(self._tasks)
+            return list(self._jobs.values())
 
     def start(self, future: JobFuture[Any]) -> None:
         """Start the job; in the thread of a running loop."""
-        scope = future.scope
-        if scope is None or not future.start():
+        scope = future._scope
+        if scope is None or not future._start():
             self._queue.leave()
             return
-        work = run_on_loop(self._queue, future, scope)
+        work = run_on_loop(self._queue, future)
         loop = asyncio.get_running_loop()
         task = loop.create_task(work, name=future.name, context=scope.context)
         with self._lock:
             self.counts.started += 1
-            self._tasks[future] = task
-        task.add_done_callback(partial(self._on_done, future, scope))
+            self._jobs[task] = future
+        future._task = task
+        task.add_done_callback(self._on_done)
 
     def _cancel(self, future: JobFuture[Any]) -> None:
-        with self._lock:
-            task = self._tasks.get(future)
-        if task is not None:
-            task.cancel()
+        if future._task is not None:
+            future._task.cancel()
 
-    def _on_done(self, future: JobFuture[Any], scope: Scope, task: asyncio.Task[Outcome]) -> None:
+    def _on_done(self, task: asyncio.Task[Outcome]) -> None:
+        future = self._jobs[task]
         # The task itself is cancelled only before its first step.
-        outcome = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
-        with self._lock:
-            del self._tasks[future]
-            self.counts.count_end(future, outcome[1])
-        if not self._queue.inline and (future.has_callbacks or _may_block(scope)):
-            # The task's last step is over: another thread can enter its contextvars now.
-            self._queue.ends.submit(self._end, future, scope, outcome)
+        if task.cancelled():
+            outcome = outcome_of(future, asyncio.CancelledError())
         else:
-            self._end(future, scope, outcome)
+            outcome = task.result()
+        with self._lock:
+            del self._jobs[task]
+            self.counts.count_end(outcome)
+        may_block = not self._queue.inline and _may_block(future)
+        ended = [(future, outcome)]
+        del future, outcome
+        if may_block:
+            # The task's last step is over: another thread can enter its contextvars now.
+            self._queue.ends.submit(self._end, ended)
+        else:
+            self._end(ended)
 
-    def _end(self, future: JobFuture[Any], scope: Scope, outcome: Outcome) -> None:
-        end_job(self._queue, future, scope, outcome)
+    def _end(self, ended: list[tuple[JobFuture[Any], Outcome]]) -> None:
+        # The list is emptied: what is still on its way here holds nothing when the queue is idle.
+        end_job(self._queue, *ended.pop())
         self._queue.leave()
 
 
@@ -104,6 +110,7 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     return any(map(iscoroutinefunction, (fn, type(fn).__call__)))  # pyright: ignore[reportDeprecated]
 
 
-def _may_block(scope: Scope) -> bool:
+def _may_block(future: JobFuture[Any]) -> bool:
     ends = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
-    return scope.has_teardown() or any(signal.receivers for signal in ends)
+    has_teardown = future._scope is not None and future._scope.has_teardown()
+    return future._has_callbacks or has_teardown or any(signal.receivers for signal in ends)

@@ -78,7 +78,7 @@ class Executor(concurrent.futures.Executor):
         queue = JobQueue(self, f"{self.name or 'executor'}-{app.name}", app, settings, backend)
         futures = FutureCollection(settings.futures_max_length)
         app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
-        app.extensions[f"{self.name}executor"] = self
+        app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
         if settings.async_views:
             # The hook that Flask documents for it.
             app.async_to_sync = queue.loop.as_sync  # type: ignore[method-assign]
@@ -96,7 +96,7 @@ class Executor(concurrent.futures.Executor):
         """Run ``fn(*args, **kwargs)`` in a worker, in an app context of its own.
 
         It sees copies of the caller's contextvars and ``g``, and the caller's request, as they are
-        now.
+        now; in another process it sees none of this.
 
         :raises TypeError: if *fn* cannot be called
         :raises NotInitialised: if there is no app to work for
@@ -125,7 +125,7 @@ class Executor(concurrent.futures.Executor):
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
         check_running_loop()
-        return self._here().submit(fn, args, kwargs).waiter()
+        return self._here().submit(fn, args, kwargs)._waiter()
 
     @overload
     def submit_stored(
@@ -153,10 +153,12 @@ class Executor(concurrent.futures.Executor):
         return self._here().submit(fn, args, kwargs, key=key)
 
     def options(self, *, key: Hashable | None = None, delay: float | None = None) -> Options:
-        """Options for the calls made on what this returns, apart from the function's own arguments.
+        """Return the executor's ways to submit with these options; *fn* keeps all its keywords.
 
         :param key: keep the future in `futures` under this key
         :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
+        :raises TypeError: if *delay* is no number
+        :raises ValueError: if it is below 0
         """
         if delay is not None:
             check_seconds("delay", delay)
@@ -236,7 +238,7 @@ class Executor(concurrent.futures.Executor):
 
         Each item is a job that sees its own copy of what this call sees; the first ones start with
         the iteration. Ending that early, by `aclose` or at the end of `contextlib.aclosing`,
-        cancels the jobs that have not started.
+        cancels the jobs in flight, as `JobFuture.cancel` does.
 
         :param buffersize: how many items may be submitted and not yet yielded; None for twice the
             workers. Iterables may be endless
@@ -246,7 +248,7 @@ class Executor(concurrent.futures.Executor):
             check_count("buffersize", buffersize)
         for iterable in iterables:
             if not isinstance(iterable, AsyncIterable):
-                iter(iterable)
+                iter(iterable)  # raises here, not in the middle of the iteration
         return self._here().map_async(fn, iterables, buffersize, ordered=ordered)
 
     @overload
@@ -283,7 +285,7 @@ class Executor(concurrent.futures.Executor):
         self._default_done_callbacks.append(fn)
 
     def stats(self) -> Stats:
-        """The counts of the current app's jobs, all of one moment."""
+        """The counts of the current app's jobs; they always add up."""
         return self._here().queue.stats()
 
     def drain(self, timeout: float | None = None) -> None:
@@ -312,7 +314,8 @@ class Executor(concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs. In an app context this is for that app, elsewhere for all apps.
 
-        :param wait: whether to return only when all jobs are through
+        :param wait: whether to wait for the jobs that are left, for at most
+            ``EXECUTOR_SHUTDOWN_TIMEOUT``; what is left then is cancelled and logged
         :param cancel_futures: whether to cancel the jobs that have not started; else they run
         :raises RuntimeError: inside a job that it would wait for
         """
@@ -341,7 +344,7 @@ class Executor(concurrent.futures.Executor):
         else:
             queues = [app.extensions[self._extension_key].queue for app in self._apps]
         job = running_job.get(None)
-        if refused_in_job and job is not None and job.queue in queues:
+        if refused_in_job and job is not None and job._queue in queues:
             raise RuntimeError(
                 f"the job {job.name!r} cannot {refused_in_job} its own executor: it would wait for "
                 "itself"
@@ -407,7 +410,7 @@ class Options:
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
         check_running_loop()
-        return self.submit(fn, *args, **kwargs).waiter()
+        return self.submit(fn, *args, **kwargs)._waiter()
 
 
 def _drain_timeout(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .context import Scope
     from .pending import JobQueue
+    from .running import Outcome
 
 __all__ = [
     "FutureCollection",
@@ -47,7 +48,7 @@ _numbers = itertools.count(1)
 class JobInfo:
     """What a job can know of itself; inside the job, `current_job` stands for it."""
 
-    __slots__ = ("_number", "cancel_requested", "key", "name", "queue")
+    __slots__ = ("_number", "_queue", "cancel_requested", "key", "name")
 
     key: Hashable | None
     """The key it was stored under."""
@@ -60,7 +61,7 @@ class JobInfo:
         self, queue: JobQueue, fn: Callable[..., Any], key: Hashable | None = None
     ) -> None:
         self._number = next(_numbers)
-        self.queue = queue
+        self._queue = queue
         self.name = name_of(fn)
         self.key = key
         self.cancel_requested = False
@@ -81,8 +82,8 @@ running_job: ContextVar[JobInfo] = ContextVar("flask_executor.running_job")
 class JobFuture(concurrent.futures.Future[T]):
     """The future of a job: a `concurrent.futures.Future` that can also be awaited.
 
-    Done callbacks run in an app context of the job's app. Those attached before the job ends run in
-    the job's own app context, so its teardown comes after them.
+    Done callbacks run in the job's own app context, before its teardown; those of a job that was
+    cancelled while it waited, or that ran in another process, in a copy of it.
 
     :param scope: where the job runs; None once it is over
     """
@@ -90,13 +91,14 @@ class JobFuture(concurrent.futures.Future[T]):
     __slots__ = (
         "_args",
         "_fn",
+        "_has_callbacks",
         "_is_retrieved",
         "_kwargs",
         "_loop_waiters",
-        "has_callbacks",
+        "_runs_on_loop",
+        "_scope",
+        "_task",
         "job",
-        "runs_on_loop",
-        "scope",
     )
 
     def __init__(
@@ -110,13 +112,14 @@ class JobFuture(concurrent.futures.Future[T]):
         runs_on_loop: bool = False,
     ) -> None:
         super().__init__()
-        self.runs_on_loop = runs_on_loop
+        self._runs_on_loop = runs_on_loop
+        self._task: asyncio.Task[Outcome] | None = None
         self.job = job
-        self.scope: Scope | None = scope
+        self._scope: Scope | None = scope
         self._fn: Callable[..., T] | None = fn
         self._args = args
         self._kwargs: dict[str, Any] | None = kwargs or None
-        self.has_callbacks = False
+        self._has_callbacks = False
         self._is_retrieved = False
         self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
 
@@ -186,23 +189,24 @@ class JobFuture(concurrent.futures.Future[T]):
         A running coroutine job has its task cancelled, and is cancelled itself once that is over; a
         function goes on until it looks at `current_job.cancel_requested`.
 
-        :returns: whether it is, or as a coroutine job is going to be, cancelled
+        :returns: True if the job is cancelled, or its task was asked to end; False if it runs on or
+            has ended
         """
         if not super().cancel():
             if not self.running():
                 return False
             if not self.job.cancel_requested:
                 self.job.cancel_requested = True
-                if self.runs_on_loop:
-                    self.job.queue.coroutines.cancel(self)
-            return self.runs_on_loop
+                if self._runs_on_loop:
+                    self.job._queue.coroutines.cancel(self)
+            return self._runs_on_loop
         with self._condition:
             is_first = self._state == CANCELLED
             if is_first:
                 self.set_running_or_notify_cancel()
         if is_first:
-            self.job.queue.on_cancelled(self)
-            self.release()
+            self.job._queue.on_cancelled(self)
+            self._release()
         return True
 
     def add_done_callback(self, fn: Callable[[JobFuture[T]], object]) -> None:
@@ -211,13 +215,13 @@ class JobFuture(concurrent.futures.Future[T]):
         It runs in an app context of the job's app, in the thread that ends, cancels or adds. What
         it raises is logged.
         """
-        self.has_callbacks = True
+        self._has_callbacks = True
         super().add_done_callback(partial(_call_back, fn))
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self.waiter().__await__()
+        return self._waiter().__await__()
 
-    def waiter(self) -> Waiter[T]:
+    def _waiter(self) -> Waiter[T]:
         """An `asyncio.Future` of the running loop with the outcome of this job.
 
         The job is cancelled, or asked to stop, when it is cancelled and no other waits.
@@ -236,7 +240,7 @@ class JobFuture(concurrent.futures.Future[T]):
         waiter.settle()
         return waiter
 
-    def leave(self, waiter: Waiter[Any]) -> None:
+    def _drop_waiter(self, waiter: Waiter[Any]) -> None:
         """Give up *waiter*; when it was the last one, cancel the job."""
         with self._condition:
             if self._loop_waiters is None or waiter not in self._loop_waiters:
@@ -246,21 +250,21 @@ class JobFuture(concurrent.futures.Future[T]):
         if not is_awaited:
             self.cancel()
 
-    def take_waiters(self) -> list[Waiter[T]]:
+    def _take_waiters(self) -> list[Waiter[T]]:
         """Those who wait, and are now to be told."""
         with self._condition:
             waiters, self._loop_waiters = self._loop_waiters, None
         return waiters or []
 
-    def outcome(self) -> tuple[Any, BaseException | None]:
+    def _peek(self) -> tuple[Any, BaseException | None]:
         """Result and exception, once it is done; to look does not count as retrieving."""
         return self._result, self._exception
 
-    def mark_retrieved(self) -> None:
+    def _mark_retrieved(self) -> None:
         """Note that somebody was given the exception, so it need not be logged."""
         self._is_retrieved = True
 
-    def start(self) -> bool:
+    def _start(self) -> bool:
         """Mark the job as running; False if it was cancelled, or has started already."""
         with self._condition:
             if self._state != PENDING:
@@ -268,25 +272,25 @@ class JobFuture(concurrent.futures.Future[T]):
             self._state = RUNNING
             return True
 
-    def take_call(self) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
+    def _take_call(self) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
         """The function and its arguments, which the future lets go of."""
         fn, args, kwargs = self._fn, self._args, self._kwargs
         self._fn, self._args, self._kwargs = None, (), None
         return cast("Callable[..., T]", fn), args, kwargs or {}
 
-    def set_outcome(self, result: Any, exception: BaseException | None) -> None:
-        """End the job: with *exception*, or if that is None, with *result*."""
-        if exception is None:
-            self.set_result(result)
-        elif self.is_cancellation(exception):
+    def _set_outcome(self, outcome: Outcome) -> None:
+        """End the job."""
+        if outcome.state == "succeeded":
+            self.set_result(outcome.result)
+        elif outcome.state == "cancelled":
             self._set_cancelled()
         else:
-            self.set_exception(exception)
+            self.set_exception(outcome.exception)
 
-    def is_cancellation(self, exception: BaseException) -> bool:
-        """Whether a job that ends with *exception* does as it was asked to."""
-        cancelled = (asyncio.CancelledError, concurrent.futures.CancelledError)
-        return self.job.cancel_requested and isinstance(exception, cancelled)
+    def _call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
+        scope = self._scope
+        (scope.copy() if scope is not None else self.job._queue.capture()).call(fn, *args)
 
     def _set_cancelled(self) -> None:
         # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
@@ -297,9 +301,9 @@ class JobFuture(concurrent.futures.Future[T]):
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Let go of all that only the job needed."""
-        self._fn, self._args, self._kwargs, self.scope = None, (), None, None
+        self._fn, self._args, self._kwargs, self._scope, self._task = None, (), None, None, None
 
     def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
         return WaitTimeout(
@@ -310,7 +314,7 @@ class JobFuture(concurrent.futures.Future[T]):
         exception = self._exception
         if exception is None or self._is_retrieved or self.job.cancel_requested:
             return
-        self.job.queue.log_failure(self.job, exception, "failed and nobody asked for its outcome")
+        self.job._queue.log_failure(self.job, exception, "failed and nobody asked for its outcome")
 
 
 def name_of(fn: Callable[..., Any]) -> str:
@@ -333,17 +337,16 @@ def warn_if_blocking(what: str, until: str) -> None:
 
 def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
     future = cast("JobFuture[Any]", done)
-    # A future that is over has let go of its scope: what the caller sees serves instead.
-    scope = future.scope or future.job.queue.capture()
+    scope = future._scope
     try:
-        if scope.is_current():
+        if scope is not None and scope.is_current():
             fn(future)
         else:
-            scope.copy().call(fn, future)
+            future._call_in_scope(fn, future)
     except BaseException as error:  # whoever ends the job is not to suffer
-        future.job.queue.log_failure(future.job, error, f"ended, and its callback {fn!r} raised")
+        future.job._queue.log_failure(future.job, error, f"ended, and its callback {fn!r} raised")
 
 
 def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:
-    for waiter in cast("JobFuture[Any]", future).take_waiters():
+    for waiter in cast("JobFuture[Any]", future)._take_waiters():
         waiter.wake()

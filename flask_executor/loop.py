@@ -185,7 +185,7 @@ class LoopThread:
         with self._lock:
             if self._running is not None and self._running is not instead_of:
                 return self._running
-            started: Future[tuple[Mailbox, asyncio.Event, int]] = Future()
+            started: Future[_Running] = Future()
             thread = threading.Thread(
                 target=_serve,
                 args=(started, self._loop_factory, self._is_debug()),
@@ -194,7 +194,7 @@ class LoopThread:
             )
             # Where threads inherit their creator's contextvars, it inherits none.
             Context().run(thread.start)
-            self._running = running = _Running(thread, *started.result())
+            self._running = running = started.result()
             # The thread does not hold this object: when that goes, so does the thread.
             weakref.finalize(self, running.mailbox.post, running.is_over.set).atexit = False
         self._on_start()
@@ -236,7 +236,7 @@ class _Running(NamedTuple):
 
 
 def _serve(
-    started: Future[tuple[Mailbox, asyncio.Event, int]],
+    started: Future[_Running],
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
     is_debug: bool,
 ) -> None:
@@ -244,7 +244,7 @@ def _serve(
 
     async def serve() -> None:
         mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()
-        started.set_result((mailbox, is_over, os.getpid()))
+        started.set_result(_Running(threading.current_thread(), mailbox, is_over, os.getpid()))
         await is_over.wait()
         mailbox.close()
 

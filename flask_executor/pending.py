@@ -114,7 +114,7 @@ class JobQueue:
         :param delay: seconds to wait first
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
         """
-        if delay is not None or future.runs_on_loop:
+        if delay is not None or future._runs_on_loop:
             self._put_on_loop(future, delay)
             return
         with self._lock:
@@ -141,7 +141,7 @@ class JobQueue:
                     if self._end(drain):
                         return None
                     continue
-            if future.start():
+            if future._start():
                 drain.counts.started += 1
                 return future
 
@@ -164,8 +164,7 @@ class JobQueue:
         if future in self._timers:
             self.loop.call(partial(self._drop_timer, future))
         if signals.job_cancelled.receivers:
-            scope = future.scope or self.capture()
-            scope.copy().call(self.notify, signals.job_cancelled, future.job)
+            future._call_in_scope(self.notify, signals.job_cancelled, future.job)
 
     def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
         """Send *signal* about *job*."""
@@ -243,12 +242,12 @@ class JobQueue:
     def _put_later(self, future: JobFuture[Any], delay: float) -> None:
         loop = asyncio.get_running_loop()
         self._timers[future] = loop.call_later(delay, self._put_due, future)
-        if future.cancelled():  # meanwhile
+        if future.cancelled():  # before the timer was there to drop
             self._drop_timer(future)
 
     def _put_due(self, future: JobFuture[Any]) -> None:
         del self._timers[future]
-        if future.runs_on_loop:
+        if future._runs_on_loop:
             self.coroutines.start(future)
             return
         with self._lock:
@@ -268,7 +267,7 @@ class JobQueue:
 
     def _place(self, future: JobFuture[Any]) -> Drain | None:
         # Called with the lock held.
-        pool = self._pool or self.open_pool()
+        pool = self.open_pool()
         if len(self._drains) >= pool.max_workers:
             self._waiting.append(future)
             return None
@@ -373,9 +372,9 @@ def _call_here(fn: Callable[[], object]) -> None:
 
 
 def _finish_before_exit(queue: JobQueue) -> None:
-    # As in the stdlib, what waits runs before the interpreter ends. Workers in threads see to it
-    # themselves; but processes are gone once the pool hears of the exit, so it must hear later. The
-    # pools of concurrent.futures have no other hook for it either.
+    # As in the stdlib, what waits runs before the interpreter ends. Threads see to that themselves,
+    # but the process pool's hook ends its workers. Hooks run last registered first, so this one
+    # runs before it. It is the private hook that concurrent.futures uses, for want of another.
     ref, pid = weakref.ref(queue), os.getpid()
 
     def finish() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from . import signals
 from .futures import running_job
@@ -16,38 +18,45 @@ if TYPE_CHECKING:
     from .pending import Drain, JobQueue
     from .stats import Counts
 
-__all__ = ["end_job", "run_here", "run_on_loop", "run_there"]
+__all__ = ["Outcome", "end_job", "outcome_of", "run_here", "run_on_loop", "run_there"]
 
-Outcome = tuple[Any, BaseException | None]
+
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+
+
+class Outcome(NamedTuple):
+    """How a job ended; decided once, as a request to cancel may still come while it is told."""
+
+    state: Literal["succeeded", "failed", "cancelled"]
+    result: Any = None
+    exception: BaseException | None = None
 
 
 def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
     """Run a job that has been started, in the calling thread."""
     try:
-        scope = future.scope
-        if scope is not None:
-            outcome = scope.context.run(_work, queue, future, scope)
-            counts.count_end(future, outcome[1])
-            end_job(queue, future, scope, outcome)
+        outcome = cast("Scope", future._scope).context.run(_work, queue, future)
+        counts.count_end(outcome)
+        end_job(queue, future, outcome)
     finally:
-        # A traceback leads to this frame, and to the next one: what they hold, it would keep.
-        future = scope = outcome = None  # type: ignore[assignment]
+        # A traceback keeps its frames and, through f_back, their callers. Emptied, this one does
+        # not keep the future alive with its own exception; nor does the next one down.
+        future = outcome = None  # type: ignore[assignment]
 
 
-async def run_on_loop(queue: JobQueue, future: JobFuture[Any], scope: Scope) -> Outcome:
+async def run_on_loop(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
     """Run a coroutine job that has been started, as a task in the job's contextvars.
 
     What the job raises is returned: as the task's own it could end the loop.
     """
-    running_job.set(future.job)
-    fn, args, kwargs = future.take_call()
+    fn, args, kwargs = future._take_call()
     try:
-        _enter(queue, future, scope)
-        return await fn(*args, **kwargs), None
+        _enter(queue, future)
+        return Outcome("succeeded", await fn(*args, **kwargs))
     except BaseException as error:
-        return None, _as_outcome(error)
+        return outcome_of(future, error)
     finally:
-        del future, scope, fn, args, kwargs
+        del future, fn, args, kwargs
 
 
 def run_there(queue: JobQueue, drain: Drain, executor: Executor) -> None:
@@ -57,77 +66,87 @@ def run_there(queue: JobQueue, drain: Drain, executor: Executor) -> None:
     lock that sending the next job, or a callback that submits one, would wait for.
     """
     while (future := queue.take(drain)) is not None:
-        fn, args, kwargs = future.take_call()
+        fn, args, kwargs = future._take_call()
         try:
             call = executor.submit(fn, *args, **kwargs)
         except Exception as error:
-            _end_there(queue, drain, future, (None, error))
+            _end_there(queue, drain, future, outcome_of(future, error))
         else:
             if signals.job_started.receivers:
-                scope = future.scope or queue.capture()
-                scope.copy().call(queue.notify, signals.job_started, future.job)
+                future._call_in_scope(queue.notify, signals.job_started, future.job)
             on_returned = partial(_on_returned, queue, drain, executor, future)
             call.add_done_callback(partial(queue.ends.submit, on_returned))
             return
 
 
-def end_job(queue: JobQueue, future: JobFuture[Any], scope: Scope, outcome: Outcome) -> None:
+def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     """Announce the outcome, leave the scope, and give the outcome to those who wait for it.
 
-    Callbacks run in the job's app context: with them it is given before that is left.
+    Callbacks run in the job's app context, so a future that has some gets its outcome before that
+    context is popped; others get it after teardown.
     """
     try:
-        is_given = scope.context.run(_leave, queue, future, scope, outcome)
-        future.release()
-        if not is_given:
-            future.set_outcome(*outcome)
+        cast("Scope", future._scope).context.run(_leave, queue, future, outcome)
+        future._release()
+        if not future.done():
+            future._set_outcome(outcome)
     except BaseException as error:
         # Not the job's doing. Nobody is to wait for ever.
         if not future.done():
             future.set_exception(error)
 
 
-def _work(queue: JobQueue, future: JobFuture[Any], scope: Scope) -> Outcome:
-    running_job.set(future.job)
-    fn, args, kwargs = future.take_call()
+def outcome_of(future: JobFuture[Any], error: BaseException) -> Outcome:
+    """How the job ended that raised *error*, whose traceback begins in the frame that caught it."""
+    # That frame holds the future: with it in the traceback, neither would ever be freed. It is not
+    # done by assignment, which a frozen dataclass refuses.
+    if error.__traceback__ is not None:
+        error.with_traceback(error.__traceback__.tb_next)
+    if future.job.cancel_requested and isinstance(error, _CANCELLED):
+        return Outcome("cancelled", exception=error)
+    if not isinstance(error, StopIteration):
+        return Outcome("failed", exception=error)
+    # It would end the generator or the coroutine of whoever asks for the result; see PEP 479.
+    replacement = RuntimeError("the job raised StopIteration")
+    replacement.__cause__ = error
+    return Outcome("failed", exception=replacement)
+
+
+def _work(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
+    fn, args, kwargs = future._take_call()
     try:
-        _enter(queue, future, scope)
-        return fn(*args, **kwargs), None
+        _enter(queue, future)
+        return Outcome("succeeded", fn(*args, **kwargs))
     except BaseException as error:
-        return None, _as_outcome(error)
+        return outcome_of(future, error)
     finally:
-        del future, scope, fn, args, kwargs
+        del future, fn, args, kwargs
 
 
-def _enter(queue: JobQueue, future: JobFuture[Any], scope: Scope) -> None:
-    scope.push()
+def _enter(queue: JobQueue, future: JobFuture[Any]) -> None:
+    running_job.set(future.job)
+    cast("Scope", future._scope).push()
     if signals.job_started.receivers:
         queue.notify(signals.job_started, future.job)
 
 
-def _leave(queue: JobQueue, future: JobFuture[Any], scope: Scope, outcome: Outcome) -> bool:
-    _announce(queue, future, *outcome)
-    if future.has_callbacks:
-        future.set_outcome(*outcome)
-        scope.pop(outcome[1])
-        return True
-    scope.pop(outcome[1])
-    return False
+def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
+    _announce(queue, future, outcome)
+    if future._has_callbacks:
+        future._set_outcome(outcome)
+    cast("Scope", future._scope).pop(outcome.exception)
 
 
-def _announce(
-    queue: JobQueue, future: JobFuture[Any], result: Any, exception: BaseException | None
-) -> None:
-    if exception is None:
-        if signals.job_succeeded.receivers:
-            queue.notify(signals.job_succeeded, future.job, result=result)
-    elif future.is_cancellation(exception):
+def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
+    if outcome.state == "succeeded":
+        queue.notify(signals.job_succeeded, future.job, result=outcome.result)
+    elif outcome.state == "cancelled":
         queue.notify(signals.job_cancelled, future.job)
     else:
-        queue.notify(signals.job_failed, future.job, exception=exception)
+        queue.notify(signals.job_failed, future.job, exception=outcome.exception)
         if queue.settings.propagate_exceptions:
-            future.mark_retrieved()
-            queue.log_failure(future.job, exception, "failed")
+            future._mark_retrieved()
+            queue.log_failure(future.job, cast("BaseException", outcome.exception), "failed")
 
 
 def _on_returned(
@@ -137,31 +156,14 @@ def _on_returned(
     future: JobFuture[Any],
     call: Future[Any],
 ) -> None:
-    exception = call.exception()
-    _end_there(queue, drain, future, (None if exception else call.result(), exception))
+    error = call.exception()
+    outcome = outcome_of(future, error) if error else Outcome("succeeded", call.result())
+    _end_there(queue, drain, future, outcome)
     run_there(queue, drain, executor)
 
 
 def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: Outcome) -> None:
-    result, exception = outcome
-    if exception is not None:
-        exception = _as_outcome(exception)
-    drain.counts.count_end(future, exception)
-    scope = future.scope or queue.capture()
-    scope.copy().call(_announce, queue, future, result, exception)
-    future.set_outcome(result, exception)
-    future.release()
-
-
-def _as_outcome(error: BaseException) -> BaseException:
-    """What a future is to carry for *error*, whose traceback begins in the frame that caught it."""
-    # That frame holds the future: with it in the traceback, neither would ever be freed.
-    if error.__traceback__ is not None:
-        # Not by assignment, which a frozen dataclass refuses.
-        error.with_traceback(error.__traceback__.tb_next)
-    if not isinstance(error, StopIteration):
-        return error
-    # It would end the generator or the coroutine of whoever asks for the result; see PEP 479.
-    replacement = RuntimeError("the job raised StopIteration")
-    replacement.__cause__ = error
-    return replacement
+    drain.counts.count_end(outcome)
+    future._call_in_scope(_announce, queue, future, outcome)
+    future._set_outcome(outcome)
+    future._release()

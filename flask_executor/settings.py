@@ -94,7 +94,7 @@ def check_count(name: str, value: object) -> None:
 # A parser returns the value of its field, or raises ValueError with what was expected.
 
 
-def _text(value: object) -> str:
+def _backend_name(value: object) -> str:
     if isinstance(value, str) and value:
         return value
     raise ValueError("the name of a backend, such as 'thread'")
@@ -125,10 +125,10 @@ def _count_or_none(value: object) -> int | None:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    raise ValueError("an int above 0, or None for the default")
+    raise ValueError("an int above 0, or None")
 
 
-def _import_or_none(value: object) -> Any:
+def _loop_factory_or_none(value: object) -> Any:
     if value is None:
         return None
     if isinstance(value, str) and value:
@@ -166,7 +166,7 @@ def _switch_or_names(value: object) -> bool | frozenset[str]:
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "type": _text,
+    "type": _backend_name,
     "max_workers": _count_or_none,
     "push_app_context": _switch,
     "push_request_context": _switch,
@@ -174,7 +174,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "futures_max_length": _count_or_none,
     "propagate_exceptions": _switch,
     "async_views": _switch,
-    "loop_factory": _import_or_none,
+    "loop_factory": _loop_factory_or_none,
     "shutdown_timeout": _seconds_or_none,
     "mp_context": _start_method_or_none,
     "max_tasks_per_child": _count_or_none,

@@ -28,7 +28,8 @@ job_submitted = _signals.signal(
 )
 job_started = _signals.signal(
     "job-started",
-    doc="Sent where the job runs, in its app context, before its code.",
+    doc="""Sent where the job runs, in its app context, before its code; for a job in another
+    process, in this one, once it is sent there.""",
 )
 job_succeeded = _signals.signal(
     "job-succeeded",
@@ -41,7 +42,8 @@ job_failed = _signals.signal(
 )
 job_cancelled = _signals.signal(
     "job-cancelled",
-    doc="Sent when a waiting job is cancelled, by the cancelling thread, in the job's context.",
+    doc="""Sent when a job is cancelled: for a waiting one by the thread that cancels it, in a copy
+    of the job's context; for one that ran, as `job_succeeded` is.""",
 )
 
 

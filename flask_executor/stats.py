@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .futures import JobFuture
+    from .running import Outcome
 
 __all__ = ["Counts", "Stats"]
 
@@ -42,11 +42,11 @@ class Counts:
     def __init__(self) -> None:
         self.started = self.succeeded = self.failed = self.cancelled = 0
 
-    def count_end(self, future: JobFuture[Any], exception: BaseException | None) -> None:
+    def count_end(self, outcome: Outcome) -> None:
         """Count how a job has ended, before anybody can see that it has."""
-        if exception is None:
+        if outcome.state == "succeeded":
             self.succeeded += 1
-        elif future.is_cancellation(exception):
+        elif outcome.state == "cancelled":
             self.cancelled += 1
         else:
             self.failed += 1

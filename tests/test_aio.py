@@ -351,7 +351,7 @@ def test_waiters_that_gave_up_are_forgotten(executor, gate):
         for _ in range(10):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.ensure_future(future), 0.001)
-        return future.take_waiters()
+        return future._take_waiters()
 
     assert run(main()) == []
 

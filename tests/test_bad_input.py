@@ -262,9 +262,9 @@ def test_after_shutdown_the_iteration_of_map_async_is_refused(executor: Executor
         lambda executor, fn: executor.submit_async(fn, 1),
         lambda executor, fn: executor.options(key="key").submit_async(fn, 1),
         lambda executor, fn: executor.job(fn).submit_async(1),
-        lambda executor, fn: executor.submit(pow, 2, 3).waiter(),
+        lambda executor, fn: executor.submit(pow, 2, 3).__await__(),
     ],
-    ids=["submit_async", "options", "job", "waiter"],
+    ids=["submit_async", "options", "job", "await"],
 )
 def test_without_a_running_loop_the_async_side_is_refused_before_the_job_starts(
     executor: Executor, use: Callable[[Executor, object], Any]

@@ -499,7 +499,7 @@ def test_a_job_that_is_over_holds_nothing_that_only_it_needed(
     future = contextvars.copy_context().run(submit)
     held_at_end: set[str] = set()
     add_callback(future, lambda _: held_at_end.update(held()))
-    hold(context=future.scope.context)
+    hold(context=future._scope.context)
     held_before = held()
     if outcome == "cancelled":
         future.cancel()

@@ -384,7 +384,7 @@ def test_a_process_job_that_is_over_holds_nothing_that_only_it_needed(
         references = [weakref.ref(each) for each in (parcel, g._get_current_object())]
         references.append(weakref.ref(request._get_current_object()))
         future = processes.submit(send_back, parcel)
-    references.append(weakref.ref(future.scope.context))
+    references.append(weakref.ref(future._scope.context))
     del parcel
     door.await_arrival()
     door.open()

@@ -54,7 +54,7 @@ async def view(future: JobFuture[int]) -> None:
     assert_type(await asyncio.wrap_future(future), int)
     try:
         async with asyncio.timeout(5):
-            assert_type(await asyncio.shield(future.waiter()), int)
+            assert_type(await asyncio.shield(future), int)
     except WaitTimeout as error:
         timeout: TimeoutError = error
         raise timeout from error
