@@ -30,15 +30,15 @@ def main() -> None:
             print(burst(executor.submit, noop, int(jobs)), flush=True)
 
 
-def make_app() -> tuple[Flask, Executor]:
+def make_app(**config: object) -> tuple[Flask, Executor]:
     """An app and its executor."""
     app = Flask(__name__)
-    app.config["EXECUTOR_MAX_WORKERS"] = WORKERS
+    app.config.update(config, EXECUTOR_MAX_WORKERS=WORKERS)
     return app, Executor(app)
 
 
 def burst(
-    submit: Callable[[Callable[[], None]], Future[Any]], fn: Callable[[], None], jobs: int
+    submit: Callable[[Callable[[], Any]], Future[Any]], fn: Callable[[], Any], jobs: int
 ) -> float:
     """Submit *fn* so many times, then take the results; the seconds for each."""
     gc.collect()

@@ -7,7 +7,7 @@ import gc
 import sys
 import threading
 import tracemalloc
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import flask_executor_1
+from asgiref.sync import async_to_sync
 from burst import WORKERS, burst, make_app, noop
 
 if TYPE_CHECKING:
@@ -108,6 +109,48 @@ def waiting(jobs: int) -> Generator[tuple[Round, Round]]:
         )
 
 
+@contextmanager
+def coroutines(jobs: int) -> Generator[tuple[Round, Round]]:
+    """Run coroutine jobs, next to a loop for each."""
+    with both() as (_, executor, _):
+        yield (
+            partial(burst, executor.submit, async_noop, jobs),
+            partial(called, async_to_sync(async_noop), jobs // 20),
+        )
+
+
+@contextmanager
+def coroutines_on_a_loop(jobs: int) -> Generator[tuple[Round, Round]]:
+    """Run coroutine jobs, next to the coroutines alone on a loop in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(fn: Callable[[], Coroutine[Any, Any, object]]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(fn(), loop)
+
+    with both() as (_, executor, _):
+        yield (
+            partial(burst, executor.submit, async_noop, jobs),
+            partial(burst, run, async_noop, jobs),
+        )
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@contextmanager
+def async_views(jobs: int) -> Generator[tuple[Round, Round]]:
+    """Request an async view and a sync one: what the async one costs more."""
+    app, executor = make_app(EXECUTOR_ASYNC_VIEWS=True)
+    stock, unused = make_app()
+    for one in (app, stock):
+        one.add_url_rule("/sync", "sync", lambda: "")
+        one.add_url_rule("/async", "async", async_view)
+    with executor, unused:
+        yield partial(more_for_async, app, jobs // 20), partial(more_for_async, stock, jobs // 20)
+
+
 def microseconds(seconds: float) -> str:
     """Write a time."""
     return f"{seconds * 1e6:.1f} µs"
@@ -126,6 +169,9 @@ ROWS = {
         Row("gather", "run_in_executor, no context", gathers, 0.7, microseconds),
         Row("one", "ThreadPoolExecutor, no context", ones, 1.0, microseconds),
         Row("one-awaited", "asyncio.to_thread, no app context", ones_awaited, 1.05, microseconds),
+        Row("coroutine", "run_coroutine_threadsafe", coroutines_on_a_loop, 1.0, microseconds),
+        Row("coroutine-2", "async_to_sync for each", coroutines, 0.1, microseconds),
+        Row("async-view", "stock Flask; less its sync view", async_views, 0.25, microseconds),
         Row("memory", "ThreadPoolExecutor, app_context()", waiting, 1.1, whole_bytes),
     )
 }
@@ -175,6 +221,31 @@ async def awaited_one_by_one(
     for _ in range(jobs):
         await start(noop)
     return (perf_counter() - begin) / jobs
+
+
+async def async_noop() -> None:
+    """The coroutine job."""
+
+
+async def async_view() -> str:
+    """The async view."""
+    return ""
+
+
+def called(fn: Callable[[], object], times: int) -> float:
+    """Call *fn* so many times; the seconds for each."""
+    begin = perf_counter()
+    for _ in range(times):
+        fn()
+    return (perf_counter() - begin) / times
+
+
+def more_for_async(app: Flask, requests: int) -> float:
+    """Request either view so many times; the seconds that the async one takes more."""
+    client = app.test_client()
+    return called(partial(client.get, "/async"), requests) - called(
+        partial(client.get, "/sync"), requests
+    )
 
 
 def bytes_waiting(submit: Submit, fn: Callable[[], object], jobs: int) -> float:
