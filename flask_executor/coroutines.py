@@ -57,7 +57,7 @@ class CoroutineJobs:
         """Start the job; in the thread of a running loop."""
         scope = future._scope
         if scope is None or not future._start():
-            self._queue.leave()
+            self._queue.leave(future.job._number)
             return
         work = run_on_loop(self._queue, future)
         loop = asyncio.get_running_loop()
@@ -87,14 +87,17 @@ class CoroutineJobs:
         del future, outcome
         if may_block:
             # The task's last step is over: another thread can enter its contextvars now.
-            self._queue.ends.submit(self._end, ended)
+            self._queue.run_end(self._end, ended)
         else:
             self._end(ended)
 
     def _end(self, ended: list[tuple[JobFuture[Any], Outcome]]) -> None:
-        # The list is emptied: what is still on its way here holds nothing when the queue is idle.
-        end_job(self._queue, *ended.pop())
-        self._queue.leave()
+        # The list is emptied, so that nothing on the way here holds them when the queue is idle.
+        future, outcome = ended.pop()
+        number = future.job._number
+        end_job(self._queue, future, outcome)
+        del future, outcome
+        self._queue.leave(number)
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:

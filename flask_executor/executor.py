@@ -320,6 +320,11 @@ class Executor(concurrent.futures.Executor):
         :raises RuntimeError: inside a job that it would wait for
         """
         for queue in self._queues(refused_in_job="shut down" if wait else None):
+            if wait and queue.loop.is_current():
+                raise RuntimeError(
+                    "shutdown() in the thread of the executor's event loop would wait for that "
+                    "loop; use shutdown(wait=False), or another thread"
+                )
             queue.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def __repr__(self) -> str:
@@ -417,6 +422,8 @@ def _drain_timeout(
     waits: dict[JobQueue, concurrent.futures.Future[None]], timeout: float | None
 ) -> WaitTimeout:
     left = [queue.stats() for queue, future in waits.items() if not future.done()]
+    for future in waits.values():
+        future.cancel()
     pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))
     return WaitTimeout(
         f"not drained after {timeout} s: {pending} jobs are pending, {running} running"

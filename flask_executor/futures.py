@@ -11,7 +11,6 @@ import warnings
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
-    FINISHED,
     PENDING,
     RUNNING,
 )
@@ -156,14 +155,16 @@ class JobFuture(concurrent.futures.Future[T]):
         check_seconds("timeout", timeout)
         if not self.done():
             warn_if_blocking("result()", f"the job {self.name!r} ends; await the future instead")
+        is_retrieved = True
         try:
             return super().result(timeout)
         except TimeoutError as error:
             if error is self._exception:
                 raise
+            is_retrieved = False
             raise self._wait_timeout(timeout) from None
         finally:
-            self._is_retrieved |= self._state == FINISHED
+            self._is_retrieved |= is_retrieved
             del self  # The traceback of the job's exception must not keep its future alive.
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -177,11 +178,11 @@ class JobFuture(concurrent.futures.Future[T]):
         if not self.done():
             warn_if_blocking("exception()", f"the job {self.name!r} ends; await the future instead")
         try:
-            return super().exception(timeout)
+            exception = super().exception(timeout)
         except TimeoutError:
             raise self._wait_timeout(timeout) from None
-        finally:
-            self._is_retrieved |= self._state == FINISHED
+        self._is_retrieved = True
+        return exception
 
     def cancel(self) -> bool:
         """Cancel the job if it waits for a worker: its code never runs. Ask it to stop if it runs.
@@ -290,7 +291,10 @@ class JobFuture(concurrent.futures.Future[T]):
     def _call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
         scope = self._scope
-        (scope.copy() if scope is not None else self.job._queue.capture()).call(fn, *args)
+        if scope is None:
+            self.job._queue.capture().call(fn, *args)
+        else:
+            scope.copy().call(_call_as_job, self.job, fn, *args)
 
     def _set_cancelled(self) -> None:
         # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
@@ -345,6 +349,11 @@ def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]
             future._call_in_scope(fn, future)
     except BaseException as error:  # whoever ends the job is not to suffer
         future.job._queue.log_failure(future.job, error, f"ended, and its callback {fn!r} raised")
+
+
+def _call_as_job(job: JobInfo, fn: Callable[..., object], *args: Any) -> None:
+    running_job.set(job)
+    fn(*args)
 
 
 def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:

@@ -40,6 +40,8 @@ class Mailbox:
         self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
         self._is_waking = False  # guarded by _lock
         self._is_closed = False  # guarded by _lock
+        # Else the calls would run in the contextvars of whoever posts the first of them.
+        self._context = Context()
 
     @classmethod
     def of_running_loop(cls) -> Mailbox:
@@ -73,7 +75,7 @@ class Mailbox:
             self._take()
             return False
         try:
-            loop.call_soon_threadsafe(self._deliver)
+            loop.call_soon_threadsafe(self._deliver, context=self._context)
         except RuntimeError:
             # To ask first would be a race: a loop may be closed at any time, and often is.
             self._take()

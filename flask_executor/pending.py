@@ -86,7 +86,7 @@ class JobQueue:
         self._drains: set[Drain] = set()
         self._ended_drains = Counts()
         self._submitted = self._cancelled = self._cancelled_in_waiting = 0
-        self._elsewhere = 0
+        self._outside: dict[int, JobFuture[Any]] = {}  # delayed and coroutine jobs, by number
         self._idle: list[Future[None]] = []
         self._timers: dict[JobFuture[Any], asyncio.TimerHandle] = {}  # changed by the loop alone
 
@@ -124,11 +124,18 @@ class JobQueue:
         if drain is not None:
             self._begin(drain, future)
 
-    def leave(self) -> None:
-        """Note that a job that neither waits here nor has a drain is over."""
+    def leave(self, number: int) -> None:
+        """Note that a delayed or a coroutine job is over, or has come to wait here."""
         with self._lock:
-            self._elsewhere -= 1
+            self._outside.pop(number, None)
         self._tell_if_idle()
+
+    def run_end(self, end: Callable[..., None], *args: Any) -> None:
+        """Run what a job does at its end in one of the threads for that."""
+        try:
+            self.ends.submit(end, *args)
+        except RuntimeError:  # as the interpreter ends
+            end(*args)
 
     def take(self, drain: Drain) -> JobFuture[Any] | None:
         """The next job for *drain*, now running; None if no job is left, and the drain over."""
@@ -198,7 +205,8 @@ class JobQueue:
         """A future that is done once no job is pending or running, with callbacks and teardown."""
         future: Future[None] = Future()
         with self._lock:
-            if self._drains or self._elsewhere:
+            if self._drains or self._outside:
+                self._idle = [other for other in self._idle if not other.cancelled()]
                 self._idle.append(future)
                 return future
         future.set_result(None)
@@ -227,17 +235,19 @@ class JobQueue:
         with self._lock:
             self.check_open()
             self._submitted += 1
-            self._elsewhere += 1
+            self._outside[future.job._number] = future
         try:
             if delay is None:
                 self.coroutines.put(future)
             else:
                 self.loop.call(partial(self._put_later, future, delay))
-        except BaseException:  # the loop could not be started
+        except BaseException as error:
             with self._lock:
                 self._submitted -= 1
-            self.leave()
-            raise
+            self.leave(future.job._number)
+            if "after shutdown" in str(error):
+                raise ExecutorClosed(f"the interpreter ends: {error}") from error
+            raise  # what made the loop
 
     def _put_later(self, future: JobFuture[Any], delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -257,13 +267,13 @@ class JobQueue:
                 self._begin(drain, future)
         except ExecutorClosed as error:
             future.set_exception(error)
-        self.leave()
+        self.leave(future.job._number)
 
     def _drop_timer(self, future: JobFuture[Any]) -> None:
         timer = self._timers.pop(future, None)
         if timer is not None:
             timer.cancel()
-            self.leave()
+            self.leave(future.job._number)
 
     def _place(self, future: JobFuture[Any]) -> Drain | None:
         # Called with the lock held.
@@ -290,8 +300,9 @@ class JobQueue:
             Context().run(run_there, self, drain, executor)
 
     def _cancel_pending(self) -> list[JobFuture[Any]]:
-        pending = [*self._pop_all(), *list(self._timers)]
-        return [future for future in pending if future.cancel()]
+        with self._lock:
+            outside = [future for future in self._outside.values() if future.state == "pending"]
+        return [future for future in (*self._pop_all(), *outside) if future.cancel()]
 
     def _give_up(self) -> None:
         lost = self._cancel_pending()
@@ -314,7 +325,8 @@ class JobQueue:
         pool = self._pool
         if pool is not None and pool.executor is not None:
             pool.executor.shutdown(wait=wait)
-        self.ends.shutdown(wait=False)
+        # What is still out may come back after the deadline.
+        self.idle().add_done_callback(lambda _: self.ends.shutdown(wait=False))
         self.loop.stop(wait=wait)
 
     def _drain(self, drain: Drain) -> None:
@@ -338,11 +350,12 @@ class JobQueue:
 
     def _tell_if_idle(self) -> None:
         with self._lock:
-            if self._drains or self._elsewhere:
+            if self._drains or self._outside:
                 return
             idle, self._idle = self._idle, []
         for future in idle:
-            future.set_result(None)
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
 
     def _take_back(self, drain: Drain, future: JobFuture[Any], error: RuntimeError) -> None:
         # The pool refused a drain. Where others are at work, one of them gets to the job.

@@ -75,7 +75,7 @@ def run_there(queue: JobQueue, drain: Drain, executor: Executor) -> None:
             if signals.job_started.receivers:
                 future._call_in_scope(queue.notify, signals.job_started, future.job)
             on_returned = partial(_on_returned, queue, drain, executor, future)
-            call.add_done_callback(partial(queue.ends.submit, on_returned))
+            call.add_done_callback(partial(queue.run_end, on_returned))
             return
 
 
@@ -98,10 +98,10 @@ def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
 
 def outcome_of(future: JobFuture[Any], error: BaseException) -> Outcome:
     """How the job ended that raised *error*, whose traceback begins in the frame that caught it."""
-    # That frame holds the future: with it in the traceback, neither would ever be freed. It is not
-    # done by assignment, which a frozen dataclass refuses.
+    # That frame holds the future: with it in the traceback, neither would ever be freed. A frozen
+    # dataclass would refuse the assignment.
     if error.__traceback__ is not None:
-        error.with_traceback(error.__traceback__.tb_next)
+        BaseException.with_traceback(error, error.__traceback__.tb_next)
     if future.job.cancel_requested and isinstance(error, _CANCELLED):
         return Outcome("cancelled", exception=error)
     if not isinstance(error, StopIteration):

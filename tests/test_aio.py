@@ -362,7 +362,9 @@ def test_a_burst_wakes_the_loop_far_fewer_times_than_there_are_jobs(executor, mo
         wake_ups = []
         wake = loop.call_soon_threadsafe
         monkeypatch.setattr(
-            loop, "call_soon_threadsafe", lambda *args: wake_ups.append(args) or wake(*args)
+            loop,
+            "call_soon_threadsafe",
+            lambda *args, **options: wake_ups.append(args) or wake(*args, **options),
         )
         futures = [executor.submit_async(add, n) for n in range(200)]
         executor.drain(WAIT)  # holds the loop up until all is there to be delivered

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextvars
 import functools
 import gc
 import threading
@@ -379,3 +381,79 @@ def test_inline_coroutine_jobs_run_in_the_thread_that_submits_them(app, executor
     assert app.test_client().get("/page").json == [True, True]
     threads = [thread.name for thread in threading.enumerate()]
     assert not [name for name in threads if "executor" in name]
+
+
+def test_a_delayed_job_is_cancelled_by_a_shutdown_however_soon_that_comes(executor):
+    ran = []
+
+    future = executor.options(delay=WAIT * 10).submit(ran.append, 1)
+    executor.shutdown(cancel_futures=True)
+
+    assert future.cancelled()
+    assert ran == []
+
+
+def test_one_submitters_contextvars_are_not_kept_by_another_ones_job(executor):
+    class Held:
+        pass
+
+    variable: contextvars.ContextVar[Held] = contextvars.ContextVar("variable")
+    begun, release = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        begun.set()
+        assert release.wait(WAIT)
+
+    async def stay() -> None:
+        await asyncio.sleep(WAIT)
+
+    def submit_with_variable() -> weakref.ref[Held]:
+        variable.set(held := Held())
+        executor.submit(double, 1)
+        return weakref.ref(held)
+
+    executor.submit(block)
+    assert begun.wait(WAIT)
+    ref = contextvars.copy_context().run(submit_with_variable)  # the first to wake the loop
+    staying = executor.submit(stay)
+    release.set()
+    executor.submit(double, 2).result(WAIT)
+    gc.collect()
+
+    assert ref() is None
+    staying.cancel()
+
+
+def test_how_a_job_ended_is_decided_once(app, executor):
+    in_teardown, release = threading.Event(), threading.Event()
+    failed = []
+
+    @app.teardown_appcontext
+    def teardown(_: object) -> None:
+        in_teardown.set()
+        assert release.wait(WAIT)
+
+    def record(_: object, **__: object) -> None:
+        failed.append(1)
+
+    job_failed.connect(record, app)
+
+    def job() -> None:
+        raise concurrent.futures.CancelledError
+
+    future = executor.submit(job)
+    assert in_teardown.wait(WAIT)
+    future.cancel()
+    release.set()
+    executor.drain(WAIT)
+
+    assert (future.state, failed, executor.stats().failed) == ("failed", [1], 1)
+    future.exception()
+
+
+def test_shutdown_in_the_loops_own_thread_is_refused(executor):
+    async def job() -> None:
+        contextvars.Context().run(executor.shutdown)
+
+    with pytest.raises(RuntimeError, match="would wait for that loop"):
+        executor.submit(job).result(WAIT)

@@ -185,9 +185,9 @@ def test_many_calls_posted_wake_the_loop_once():
         loop = asyncio.get_running_loop()
         wake = loop.call_soon_threadsafe
 
-        def count(*args):
+        def count(*args, **options):
             wakes.append(args)
-            return wake(*args)
+            return wake(*args, **options)
 
         loop.call_soon_threadsafe = count
         # The loop is busy here: all of these come before it can look.
@@ -259,7 +259,7 @@ def test_a_post_to_a_loop_that_is_closed_or_gone_is_refused():
 def test_a_loop_that_cannot_be_woken_tells_the_caller_and_can_be_woken_later():
     calls = []
 
-    def fail(*_) -> None:
+    def fail(*_, **__) -> None:
         raise RuntimeError("not now")
 
     async def main() -> None:

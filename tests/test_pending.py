@@ -272,3 +272,14 @@ for n in range(100):
 
     assert sorted(map(int, done.stdout.split())) == list(range(100))
     assert done.stderr == ""
+
+
+def test_drains_that_time_out_leave_nothing_behind(app, executors, gate):
+    executor = executors(app, max_workers=1)
+    gate.occupy(executor)
+
+    for _ in range(5):
+        with pytest.raises(WaitTimeout):
+            executor.drain(0.001)
+
+    assert len(queue_of(app)._idle) <= 1

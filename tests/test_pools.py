@@ -10,10 +10,12 @@ import pickle
 import socket
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -443,3 +445,43 @@ def test_a_forked_worker_inherits_nothing_of_the_request_that_starts_it(
         seen = executor.submit(what_of_flask_is_here).result(WAIT)
 
     assert seen == (False, False)
+
+
+def wait_for_file(path: Path) -> Path:
+    while not path.exists():
+        time.sleep(0.01)
+    return path
+
+
+def test_what_comes_back_after_the_deadline_still_reaches_its_future(
+    app: Flask, executors: MakeExecutor, tmp_path: Path
+) -> None:
+    executor = executors(app, type="process", max_workers=1, shutdown_timeout=0.01)
+    future = executor.submit(wait_for_file, tmp_path / "gate")
+
+    executor.shutdown()
+    (tmp_path / "gate").touch()
+
+    assert future.result(WAIT) == tmp_path / "gate"
+
+
+def test_a_callback_of_a_process_job_cannot_wait_for_itself(
+    processes: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    future = processes.submit(power, 3)
+    future.add_done_callback(lambda _: processes.drain())
+
+    assert future.result(WAIT) == 9
+    processes.drain(WAIT)
+    assert processes.submit(power, 2).result(WAIT) == 4
+    assert "cannot drain its own executor" in caplog.text
+
+
+async def power_later(n: int) -> int:
+    await asyncio.sleep(0)
+    return n * n
+
+
+def test_a_coroutine_function_runs_in_a_worker_process(processes: Executor) -> None:
+    assert processes.submit(power_later, 3).result(WAIT) == 9
+    assert list(processes.map(power_later, range(4), chunksize=3)) == [0, 1, 4, 9]

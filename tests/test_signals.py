@@ -240,7 +240,7 @@ def test_receivers_of_a_cancellation_run_in_the_cancelling_thread_in_an_app_cont
     with job_cancelled.connected_to(cancelled):
         future.cancel()
 
-    assert here == [(threading.get_ident(), "app", "the view's", "/path", "nobody", None)]
+    assert here == [(threading.get_ident(), "app", "the view's", "/path", "nobody", "pow")]
     assert torn_down == [None]
     assert not has_app_context()
 
