@@ -265,8 +265,14 @@ class JobQueue:
         try:
             if drain is not None:
                 self._begin(drain, future)
-        except ExecutorClosed as error:
-            future.set_exception(error)
+        except ExecutorClosed:
+            # The interpreter ends and starts no thread any more, as early releases of Python 3.12
+            # do: the job runs here, late, but it is not lost.
+            drain = Drain(future)
+            with self._lock:
+                self._submitted += 1
+                self._drains.add(drain)
+            self._drain(drain)
         self.leave(future.job._number)
 
     def _drop_timer(self, future: JobFuture[Any]) -> None:

@@ -277,6 +277,34 @@ def test_cancelling_a_running_job_asks_it_to_stop(executor: Executor, gate: Gate
     assert future.state == "succeeded"
 
 
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), concurrent.futures.CancelledError()], ids=repr
+)
+def test_a_job_that_stops_when_asked_to_is_cancelled(
+    app: Flask, executor: Executor, gate: Gate, error: BaseException
+) -> None:
+    announced: list[object] = []
+    torn_down: list[object] = []
+    app.teardown_appcontext(torn_down.append)
+
+    def receive(_: Flask, **sent: Any) -> None:
+        announced.append(sent["job"])
+
+    future = executor.submit(lambda: fail(gate() or error))
+    gate.await_arrival()
+    future.cancel()
+    with job_cancelled.connected_to(receive, sender=app):
+        gate.open()
+        executor.drain(WAIT)
+
+    assert future.cancelled()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(WAIT)
+    assert (announced, torn_down) == ([future.job], [error])
+    stats = executor.stats()
+    assert (stats.cancelled, stats.failed, stats.running) == (1, 0, 0)
+
+
 def test_cancelling_too_late_changes_nothing(
     executor: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:

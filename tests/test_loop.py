@@ -42,8 +42,10 @@ def make(**settings):
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, in a process of its own."""
+    # Python 3.12 and later warn of every fork of a process that has threads.
+    fork_is_meant = "ignore:This process:DeprecationWarning"
     return subprocess.run(
-        [sys.executable, "-c", PRELUDE + program],
+        [sys.executable, "-W", fork_is_meant, "-c", PRELUDE + program],
         cwd=ROOT,
         capture_output=True,
         text=True,
