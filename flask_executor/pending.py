@@ -241,13 +241,11 @@ class JobQueue:
                 self.coroutines.put(future)
             else:
                 self.loop.call(partial(self._put_later, future, delay))
-        except BaseException as error:
+        except BaseException:  # the loop could not be started
             with self._lock:
                 self._submitted -= 1
             self.leave(future.job._number)
-            if "after shutdown" in str(error):
-                raise ExecutorClosed(f"the interpreter ends: {error}") from error
-            raise  # what made the loop
+            raise
 
     def _put_later(self, future: JobFuture[Any], delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -401,4 +399,7 @@ def _finish_before_exit(queue: JobQueue) -> None:
         if queue is not None and os.getpid() == pid:
             queue.shutdown(wait=True, cancel_futures=False)
 
-    threading._register_atexit(finish)  # type: ignore[attr-defined]
+    try:
+        threading._register_atexit(finish)  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error
