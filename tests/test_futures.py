@@ -278,7 +278,9 @@ def test_cancelling_a_running_job_asks_it_to_stop(executor: Executor, gate: Gate
 
 
 @pytest.mark.parametrize(
-    "error", [asyncio.CancelledError(), concurrent.futures.CancelledError()], ids=repr
+    "error",
+    [asyncio.CancelledError(), concurrent.futures.CancelledError()],
+    ids=["asyncio", "concurrent.futures"],
 )
 def test_a_job_that_stops_when_asked_to_is_cancelled(
     app: Flask, executor: Executor, gate: Gate, error: BaseException
@@ -612,6 +614,7 @@ def test_a_failure_nobody_asks_for_is_logged_once_when_its_future_is_dropped(
     assert record.getMessage() == f"Job fail ({id_}) failed and nobody asked for its outcome"
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], JobError)
+    assert record.exc_info[2].tb_frame.f_code is fail.__code__, "it begins in the job's own code"
     assert "in fail\n" in caplog.text
 
 
