@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from .exceptions import (
     AlreadyInitialised,
+    AppNotFound,
     DuplicateKey,
     ExecutorClosed,
     FlaskExecutorError,
     InvalidSetting,
+    JobTimeout,
     NoRunningLoop,
     NotInitialised,
+    NotPicklable,
+    RemoteError,
     WaitTimeout,
+    WorkerDied,
 )
 from .executor import Executor, Options
 from .futures import FutureCollection, JobFuture, JobInfo
@@ -20,6 +25,7 @@ from .stats import Stats
 
 __all__ = [
     "AlreadyInitialised",
+    "AppNotFound",
     "DuplicateKey",
     "Executor",
     "ExecutorClosed",
@@ -29,11 +35,15 @@ __all__ = [
     "Job",
     "JobFuture",
     "JobInfo",
+    "JobTimeout",
     "NoRunningLoop",
     "NotInitialised",
+    "NotPicklable",
     "Options",
+    "RemoteError",
     "Stats",
     "WaitTimeout",
+    "WorkerDied",
     "current_job",
     "job_cancelled",
     "job_failed",

@@ -77,6 +77,12 @@ class Waiter(asyncio.Future[T]):
         self._mark_retrieved()
         return super().exception()
 
+    def results_of_chunk(self) -> Any:
+        """The results of several items, once they are there; up to the one that failed."""
+        if self._source is None:
+            return () if self.cancelled() else super().result()
+        return self._source._peek()[0] or ()
+
     def __await__(self) -> Generator[Any, None, T]:
         # The C code asks a future that is done for its outcome without a call of `result`.
         self._mark_retrieved()
@@ -88,24 +94,27 @@ class Waiter(asyncio.Future[T]):
 
 
 async def stream(
-    submit: Callable[..., Waiter[T]],
+    submit: Callable[..., Waiter[Any]],
     iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
     *,
     buffersize: int,
+    chunksize: int,
     ordered: bool,
-) -> AsyncGenerator[T, None]:
+) -> AsyncGenerator[Any, None]:
     """Submit an item at a time and yield the results, with at most *buffersize* not yet yielded.
+
+    With a *chunksize* above 1, *submit* is given that many items, and its result is a list.
 
     Items are taken in a task of their own, so that results come while a source keeps its caller
     waiting. Ending the iteration early cancels that task and the jobs in flight.
     """
     check_running_loop()
     room = asyncio.Semaphore(buffersize)
-    in_flight: set[Waiter[T]] = set()
-    ready: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
+    in_flight: set[Waiter[Any]] = set()
+    ready: asyncio.Queue[Any] = asyncio.Queue()
 
     async def feed() -> None:
-        items = _zip(iterables)
+        items = _zip(iterables) if chunksize == 1 else _chunks(_zip(iterables), chunksize)
         while True:
             await room.acquire()
             try:
@@ -126,8 +135,15 @@ async def stream(
             future = await ready.get()
             if future is feeder:
                 continue
-            in_flight.discard(future)
-            yield await future
+            if chunksize == 1:
+                in_flight.remove(future)
+                yield await future
+            else:
+                await asyncio.wait([future])
+                in_flight.remove(future)
+                for result in future.results_of_chunk():
+                    yield result
+                await future
             room.release()
         feeder.result()
     finally:
@@ -156,6 +172,17 @@ async def _zip(
             except StopAsyncIteration:
                 return
         yield tuple(values)
+
+
+async def _chunks(items: AsyncIterator[T], size: int) -> AsyncIterator[tuple[T, ...]]:
+    chunk: list[T] = []
+    async for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield tuple(chunk)
+            chunk.clear()
+    if chunk:
+        yield tuple(chunk)
 
 
 async def _each(iterable: Iterable[T]) -> AsyncIterator[T]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import signals
 from .aio import stream
-from .coroutines import is_coroutine_function
+from .coroutines import call_coroutine_function, is_coroutine_function
 from .futures import JobFuture, JobInfo
 from .job import Job
-from .remote import call_chunk, call_coroutine_function
+from .remote import Chunk, in_worker, run
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -44,6 +44,15 @@ class AppExecutor:
     executor: Executor
     queue: JobQueue
     futures: FutureCollection
+    pid: int = field(default_factory=os.getpid)
+
+    def is_usable(self) -> bool:
+        """Whether it was made for where it is now.
+
+        A forked process has none of the threads that the queue counts on. A worker runs the jobs of
+        another process: those that its jobs submit are not to start workers of their own.
+        """
+        return self.pid == os.getpid() and (self.queue.in_process or not in_worker())
 
     def submit(
         self,
@@ -53,6 +62,7 @@ class AppExecutor:
         *,
         key: Hashable | None = None,
         delay: float | None = None,
+        timeout: float | None = None,
         scope: Scope | None = None,
     ) -> JobFuture[T]:
         """Make a job of the call and put it in the queue; by default it sees what is here now."""
@@ -60,21 +70,26 @@ class AppExecutor:
         queue = self.queue
         queue.check_open()
         job = JobInfo(queue, fn, key)
-        runs_on_loop = (
-            fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn)
-        )
-        if runs_on_loop and not queue.has_loop():
-            fn, args, runs_on_loop = call_coroutine_function, (fn, *args), False
-        future = JobFuture(
-            job, scope or queue.capture(), fn, args, kwargs, runs_on_loop=runs_on_loop
+        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = fn, args, kwargs
+        runs_on_loop = False
+        if isinstance(fn, Job):
+            timeout = fn.timeout if timeout is None else timeout
+        if not queue.in_process:
+            call = run, queue.pack(job, timeout, fn, args, kwargs), {}
+        elif fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn):
+            runs_on_loop = queue.has_loop()
+            if not runs_on_loop:
+                call = call_coroutine_function, (job.name, timeout, fn, *args), kwargs
+                timeout = None
+        future: JobFuture[T] = JobFuture(
+            job, scope or queue.capture(), *call, runs_on_loop=runs_on_loop, timeout=timeout
         )
         for callback in self.executor._default_done_callbacks:
             future.add_done_callback(callback)
         if key is not None:
             self.futures.add(key, future)
         if signals.job_submitted.receivers:
-            call = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
-            self.queue.notify(signals.job_submitted, job, **call)
+            queue.notify(signals.job_submitted, job, future=future, fn=fn, args=args, kwargs=kwargs)
         try:
             queue.put(future, None if queue.inline else delay)
         except BaseException:
@@ -94,38 +109,53 @@ class AppExecutor:
         """Submit an item at a time, or to another process a chunk, and return the results."""
         deadline = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
-        if chunksize == 1 or self.queue.in_process:
-            return _results(self._submitter(fn), calls, buffersize, deadline)
-        check_callable(fn)
-        if is_coroutine_function(fn):
-            fn = partial(call_coroutine_function, fn)
-        chunks = iter(lambda: list(islice(calls, chunksize)), [])
-        calls_of_chunks = ((fn, chunk) for chunk in chunks)
-        submit = self._submitter(call_chunk)
-        return _flatten(_results(submit, calls_of_chunks, buffersize, deadline))
+        submit = self._submitter(fn, chunksize)
+        if not self._goes_in_chunks(chunksize):
+            return _results(submit, calls, buffersize, deadline, _result)
+        chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
+        if buffersize is not None:
+            buffersize = max(buffersize // chunksize, 1)
+        return _results(submit, chunks, buffersize, deadline, _results_of_chunk)
 
     def map_async(
         self,
         fn: Callable[..., T],
         iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
         buffersize: int | None,
+        chunksize: int,
         *,
         ordered: bool,
     ) -> AsyncGenerator[T, None]:
-        """Submit an item at a time, as long as somebody asks for results."""
-        submit = self._submitter(fn)
+        """Submit an item or a chunk at a time, as long as somebody asks for results."""
+        submit = self._submitter(fn, chunksize)
+        if not self._goes_in_chunks(chunksize):
+            chunksize = 1
         if buffersize is None:
             workers = self.queue.open_pool().max_workers
-            buffersize = 2 * int(workers) if workers < math.inf else 1
+            chunks = 2 * int(workers) if workers < math.inf else 1
+        else:
+            chunks = max(buffersize // chunksize, 1)
         return stream(
-            lambda *args: submit(*args)._waiter(), iterables, buffersize=buffersize, ordered=ordered
+            lambda *args: submit(*args)._waiter(),
+            iterables,
+            buffersize=chunks,
+            chunksize=chunksize,
+            ordered=ordered,
         )
 
-    def _submitter(self, fn: Callable[..., T]) -> Callable[..., JobFuture[T]]:
-        # Each item is a job of its own, which sees what is here now.
+    def _goes_in_chunks(self, chunksize: int) -> bool:
+        return chunksize > 1 and not self.queue.in_process
+
+    def _submitter(self, fn: Callable[..., Any], chunksize: int) -> Callable[..., JobFuture[Any]]:
+        # Each item, or chunk, is a job of its own, which sees what is here now.
         check_callable(fn)
+        timeout = None
+        if self._goes_in_chunks(chunksize):
+            if isinstance(fn, Job) and fn.timeout is not None:
+                timeout = fn.timeout * chunksize
+            fn = Chunk(fn)
         scope = self.queue.capture()
-        return lambda *args: self.submit(fn, args, {}, scope=scope.copy())
+        return lambda *args: self.submit(fn, args, {}, timeout=timeout, scope=scope.copy())
 
 
 def check_callable(fn: object) -> None:
@@ -140,10 +170,11 @@ def check_callable(fn: object) -> None:
 
 
 def _results(
-    submit: Callable[..., JobFuture[T]],
+    submit: Callable[..., JobFuture[Any]],
     calls: Iterator[tuple[Any, ...]],
     buffersize: int | None,
     deadline: float | None,
+    read: Callable[[JobFuture[Any], float | None], Iterable[T]],
 ) -> Iterator[T]:
     # The first jobs are submitted here, not in the generator: before anybody iterates.
     futures = deque(submit(*args) for args in islice(calls, buffersize))
@@ -151,7 +182,7 @@ def _results(
     def results() -> Iterator[T]:
         try:
             while futures:
-                yield _result_or_cancel(futures.popleft(), deadline)
+                yield from read(futures.popleft(), deadline)
                 futures.extend(submit(*args) for args in islice(calls, 1))
         finally:
             for future in futures:
@@ -160,16 +191,24 @@ def _results(
     return results()
 
 
-def _result_or_cancel(future: JobFuture[T], deadline: float | None) -> T:
+def _result(future: JobFuture[T], deadline: float | None) -> tuple[T]:
     try:
-        return future.result(None if deadline is None else deadline - time.monotonic())
+        return (future.result(_left(deadline)),)
     finally:
         future.cancel()
         del future  # The traceback of its exception must not keep it alive.
 
 
-def _flatten(lists: Iterator[list[T]]) -> Iterator[T]:
-    for items in lists:
-        items.reverse()
-        while items:
-            yield items.pop()
+def _results_of_chunk(future: JobFuture[list[T]], deadline: float | None) -> Iterator[T]:
+    try:
+        error = future.exception(_left(deadline))
+        yield from future._peek()[0] or ()
+        if error is not None:
+            raise error
+    finally:
+        future.cancel()
+        del future  # as above
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

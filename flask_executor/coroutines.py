@@ -7,22 +7,25 @@ import threading
 from functools import partial
 from inspect import CO_COROUTINE
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 
 from . import signals
+from .limits import within
 from .running import end_job, outcome_of, run_on_loop
 from .stats import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from .futures import JobFuture
     from .pending import JobQueue
     from .running import Outcome
 
-__all__ = ["CoroutineJobs", "is_coroutine_function"]
+__all__ = ["CoroutineJobs", "call_coroutine_function", "is_coroutine_function"]
+
+T = TypeVar("T")
 
 
 class CoroutineJobs:
@@ -98,6 +101,18 @@ class CoroutineJobs:
         end_job(self._queue, future, outcome)
         del future, outcome
         self._queue.leave(number)
+
+
+def call_coroutine_function(
+    name: str,
+    timeout: float | None,
+    fn: Callable[..., Coroutine[Any, Any, T]],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> T:
+    """Call *fn* and run its coroutine to the end, or until its time is up, in a loop of its own."""
+    return asyncio.run(within(fn(*args, **kwargs), timeout, name))
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:

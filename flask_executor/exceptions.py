@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 __all__ = [
     "AlreadyInitialised",
+    "AppNotFound",
     "DuplicateKey",
     "ExecutorClosed",
     "FlaskExecutorError",
     "InvalidSetting",
+    "JobTimeout",
     "NoRunningLoop",
     "NotInitialised",
+    "NotPicklable",
+    "RemoteError",
     "WaitTimeout",
+    "WorkerDied",
 ]
 
 
@@ -32,6 +39,26 @@ class InvalidSetting(FlaskExecutorError, ValueError):
 
 class ExecutorClosed(FlaskExecutorError, RuntimeError):
     """A job was submitted after `shutdown`, or while the interpreter ends."""
+
+
+class AppNotFound(FlaskExecutorError, LookupError):
+    """A worker in another process cannot find the app, or failed to load it."""
+
+
+class NotPicklable(FlaskExecutorError, TypeError):
+    """A function, an argument or a result cannot be sent to or from another process."""
+
+
+class RemoteError(FlaskExecutorError, RuntimeError):
+    """Tells what a job in another process raised, where that itself could not be sent back."""
+
+
+class WorkerDied(FlaskExecutorError, BrokenExecutor):
+    """The worker that ran the job died; the job is not run again."""
+
+
+class JobTimeout(FlaskExecutorError, TimeoutError):
+    """The job took longer than its own ``timeout``: it was ended, or at least asked to stop."""
 
 
 class DuplicateKey(FlaskExecutorError, ValueError):

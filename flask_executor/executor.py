@@ -7,7 +7,8 @@ import concurrent.futures
 import re
 import weakref
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask
 
@@ -19,8 +20,9 @@ from .futures import JobFuture, running_job, warn_if_blocking
 from .job import Job, JobDecorator
 from .loop import check_running_loop
 from .pending import JobQueue
-from .pools import find_backend
-from .settings import Settings, check_count, check_seconds
+from .pools import INLINE, find_backend
+from .remote import in_worker
+from .settings import Settings, check_count, check_seconds, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
@@ -74,10 +76,7 @@ class Executor(concurrent.futures.Executor):
                 "or give another one a name of its own: Executor(app, name='mail')"
             )
         settings = Settings.from_app(app, self.name)
-        backend = find_backend(settings)
-        queue = JobQueue(self, f"{self.name or 'executor'}-{app.name}", app, settings, backend)
-        futures = FutureCollection(settings.futures_max_length)
-        app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
+        queue = self._serve(app, settings).queue
         app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
         if settings.async_views:
             # The hook that Flask documents for it.
@@ -152,19 +151,32 @@ class Executor(concurrent.futures.Executor):
         check_key(key)
         return self._here().submit(fn, args, kwargs, key=key)
 
-    def options(self, *, key: Hashable | None = None, delay: float | None = None) -> Options:
+    def options(
+        self,
+        *,
+        key: Hashable | None = None,
+        timeout: float | None = None,
+        delay: float | None = None,
+    ) -> Options:
         """Return the executor's ways to submit with these options; *fn* keeps all its keywords.
 
+        A job that takes longer than its *timeout* fails with `JobTimeout`. One in a worker process
+        is ended by then and a coroutine is cancelled. Elsewhere it is asked to stop, and keeps its
+        worker until it does.
+
         :param key: keep the future in `futures` under this key
+        :param timeout: seconds that the job may run, not counting its wait for a worker; None for
+            the job's own, or no limit
         :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
-        :raises TypeError: if *delay* is no number
-        :raises ValueError: if it is below 0
+        :raises TypeError: if *timeout* or *delay* is no number
+        :raises ValueError: if *timeout* is not above 0, or *delay* is below 0
         """
+        check_timeout(timeout)
         if delay is not None:
             check_seconds("delay", delay)
             if delay < 0:
                 raise ValueError(f"delay is {delay!r}; expected 0 seconds or more")
-        return Options(self, key=key, delay=delay)
+        return Options(self, key=key, timeout=timeout, delay=delay)
 
     @overload
     def map(
@@ -214,6 +226,7 @@ class Executor(concurrent.futures.Executor):
         self,
         fn: Callable[..., Coroutine[Any, Any, T]],
         *iterables: Iterable[Any] | AsyncIterable[Any],
+        chunksize: int = 1,
         buffersize: int | None = None,
         ordered: bool = True,
     ) -> AsyncGenerator[T, None]: ...
@@ -223,6 +236,7 @@ class Executor(concurrent.futures.Executor):
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any] | AsyncIterable[Any],
+        chunksize: int = 1,
         buffersize: int | None = None,
         ordered: bool = True,
     ) -> AsyncGenerator[T, None]: ...
@@ -231,6 +245,7 @@ class Executor(concurrent.futures.Executor):
         self,
         fn: Callable[..., Any],
         *iterables: Iterable[Any] | AsyncIterable[Any],
+        chunksize: int = 1,
         buffersize: int | None = None,
         ordered: bool = True,
     ) -> AsyncGenerator[Any, None]:
@@ -240,16 +255,18 @@ class Executor(concurrent.futures.Executor):
         the iteration. Ending that early, by `aclose` or at the end of `contextlib.aclosing`,
         cancels the jobs in flight, as `JobFuture.cancel` does.
 
+        :param chunksize: as for `map`
         :param buffersize: how many items may be submitted and not yet yielded; None for twice the
-            workers. Iterables may be endless
+            workers, times *chunksize*. Iterables may be endless
         :param ordered: whether results come in the order of the items, or as they are completed
         """
+        check_count("chunksize", chunksize)
         if buffersize is not None:
             check_count("buffersize", buffersize)
         for iterable in iterables:
             if not isinstance(iterable, AsyncIterable):
                 iter(iterable)  # raises here, not in the middle of the iteration
-        return self._here().map_async(fn, iterables, buffersize, ordered=ordered)
+        return self._here().map_async(fn, iterables, buffersize, chunksize, ordered=ordered)
 
     @overload
     def job(
@@ -260,19 +277,21 @@ class Executor(concurrent.futures.Executor):
     def job(self, fn: Callable[P, T], /) -> Job[P, T]: ...
 
     @overload
-    def job(self, fn: None = None, /) -> JobDecorator: ...
+    def job(self, fn: None = None, /, *, timeout: float | None = None) -> JobDecorator: ...
 
-    def job(self, fn: Callable[..., Any] | None = None, /) -> Any:
+    def job(self, fn: Callable[..., Any] | None = None, /, *, timeout: float | None = None) -> Any:
         """Decorate a function so that it can submit itself: ``fib.submit(5)``.
 
         The executor needs no app yet.
 
+        :param timeout: seconds that it may run as a job; see `options`
         :raises TypeError: if *fn* cannot be called
         """
+        check_timeout(timeout)
         if fn is None:
-            return self.job
+            return partial(self.job, timeout=timeout)
         check_callable(fn)
-        return Job(self, fn)
+        return Job(self, fn, timeout=timeout)
 
     @property
     def futures(self) -> FutureCollection:
@@ -331,23 +350,38 @@ class Executor(concurrent.futures.Executor):
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
         return f"<Executor {self.name!r} of {apps}>" if self.name else f"<Executor of {apps}>"
 
+    def _serve(self, app: Flask, settings: Settings) -> AppExecutor:
+        backend = find_backend(settings)
+        if not backend.in_process and in_worker():
+            backend = INLINE
+        queue = JobQueue(self, f"{self.name or 'executor'}-{app.name}", app, settings, backend)
+        futures = FutureCollection(settings.futures_max_length)
+        served = app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
+        return served
+
+    def _of(self, app: Flask) -> AppExecutor | None:
+        found: AppExecutor | None = app.extensions.get(self._extension_key)
+        if found is None or found.executor is not self:
+            return None
+        return found if found.is_usable() else self._serve(app, found.queue.settings)
+
     def _here(self) -> AppExecutor:
         app = current_app_or_none()
         if app is None:
             app = self._only_app()
-        found = app.extensions.get(self._extension_key)
-        if found is None or found.executor is not self:
+        found = self._of(app)
+        if found is None:
             raise NotInitialised(
                 f"{self!r} is not initialised for the app {app.name!r}; call executor.init_app(app)"
             )
-        return cast("AppExecutor", found)
+        return found
 
     def _queues(self, *, refused_in_job: str | None = None) -> list[JobQueue]:
         """The current app's queue, or outside an app context, those of all apps."""
         if current_app_or_none() is not None:
             queues = [self._here().queue]
         else:
-            queues = [app.extensions[self._extension_key].queue for app in self._apps]
+            queues = [found.queue for app in self._apps if (found := self._of(app)) is not None]
         job = running_job.get(None)
         if refused_in_job and job is not None and job._queue in queues:
             raise RuntimeError(
@@ -375,12 +409,11 @@ class Executor(concurrent.futures.Executor):
 class Options:
     """An executor's ways to submit, with options; made by `Executor.options`."""
 
-    __slots__ = ("_delay", "_executor", "_key")
+    __slots__ = ("_executor", "_options")
 
-    def __init__(self, executor: Executor, *, key: Hashable | None, delay: float | None) -> None:
+    def __init__(self, executor: Executor, **options: Any) -> None:
         self._executor = executor
-        self._key = key
-        self._delay = delay
+        self._options = options
 
     @overload
     def submit(
@@ -395,7 +428,7 @@ class Options:
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
-        return self._executor._here().submit(fn, args, kwargs, key=self._key, delay=self._delay)
+        return self._executor._here().submit(fn, args, kwargs, **self._options)
 
     @overload
     def submit_async(

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .aio import Waiter
 from .collection import FutureCollection, State, state_of
-from .exceptions import WaitTimeout
+from .exceptions import JobTimeout, WaitTimeout
 from .settings import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
     from .context import Scope
+    from .limits import TimeLimit
     from .pending import JobQueue
     from .running import Outcome
 
@@ -34,6 +35,7 @@ __all__ = [
     "FutureCollection",
     "JobFuture",
     "JobInfo",
+    "RemoteJobInfo",
     "name_of",
     "running_job",
     "warn_if_blocking",
@@ -75,6 +77,23 @@ class JobInfo:
         return f"<job {self.id} {self.name}{key}>"
 
 
+class RemoteJobInfo(JobInfo):
+    """What a job knows of itself in another process than the one that submitted it."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
+        self._id = id_
+        self.name = name
+        self.key = key
+        self.cancel_requested = False
+
+    @property
+    def id(self) -> str:
+        """The id it has there, too."""
+        return self._id
+
+
 running_job: ContextVar[JobInfo] = ContextVar("flask_executor.running_job")
 
 
@@ -85,6 +104,7 @@ class JobFuture(concurrent.futures.Future[T]):
     cancelled while it waited, or that ran in another process, in a copy of it.
 
     :param scope: where the job runs; None once it is over
+    :param timeout: seconds that the job may run
     """
 
     __slots__ = (
@@ -93,10 +113,12 @@ class JobFuture(concurrent.futures.Future[T]):
         "_has_callbacks",
         "_is_retrieved",
         "_kwargs",
+        "_limit",
         "_loop_waiters",
         "_runs_on_loop",
         "_scope",
         "_task",
+        "_timeout",
         "job",
     )
 
@@ -109,8 +131,11 @@ class JobFuture(concurrent.futures.Future[T]):
         kwargs: dict[str, Any],
         *,
         runs_on_loop: bool = False,
+        timeout: float | None = None,
     ) -> None:
         super().__init__()
+        self._timeout = timeout
+        self._limit: TimeLimit | None = None
         self._runs_on_loop = runs_on_loop
         self._task: asyncio.Task[Outcome] | None = None
         self.job = job
@@ -286,6 +311,7 @@ class JobFuture(concurrent.futures.Future[T]):
         elif outcome.state == "cancelled":
             self._set_cancelled()
         else:
+            self._result = outcome.result  # of the items of a chunk before the one that failed
             self.set_exception(outcome.exception)
 
     def _call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
@@ -308,6 +334,7 @@ class JobFuture(concurrent.futures.Future[T]):
     def _release(self) -> None:
         """Let go of all that only the job needed."""
         self._fn, self._args, self._kwargs, self._scope, self._task = None, (), None, None, None
+        self._limit = None
 
     def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
         return WaitTimeout(
@@ -316,7 +343,9 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def __del__(self) -> None:
         exception = self._exception
-        if exception is None or self._is_retrieved or self.job.cancel_requested:
+        if exception is None or self._is_retrieved:
+            return
+        if self.job.cancel_requested and not isinstance(exception, JobTimeout):
             return
         self.job._queue.log_failure(self.job, exception, "failed and nobody asked for its outcome")
 

@@ -64,11 +64,16 @@ class Job(Generic[P, T, R]):
 
     Made by `Executor.job`, also before the executor has an app. *T* is its result; *R* is what a
     call returns: the same, or of a coroutine function the coroutine.
+
+    :param timeout: seconds that it may run as a job; None for no limit
     """
 
-    def __init__(self, executor: Executor, fn: Callable[P, R]) -> None:
+    def __init__(
+        self, executor: Executor, fn: Callable[P, R], *, timeout: float | None = None
+    ) -> None:
         update_wrapper(self, fn)
         self.fn = fn
+        self.timeout = timeout
         self.is_coroutine_function = is_coroutine_function(fn)
         if self.is_coroutine_function:
             markcoroutinefunction(self)
@@ -109,12 +114,17 @@ class Job(Generic[P, T, R]):
     def map_async(
         self,
         *iterables: Iterable[Any] | AsyncIterable[Any],
+        chunksize: int = 1,
         buffersize: int | None = None,
         ordered: bool = True,
     ) -> AsyncGenerator[T, None]:
         """Run it for every item, to be iterated with ``async for``; see `Executor.map_async`."""
         return self._executor.map_async(
-            self._as_function, *iterables, buffersize=buffersize, ordered=ordered
+            self._as_function,
+            *iterables,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            ordered=ordered,
         )
 
     @property

@@ -150,6 +150,12 @@ class LoopThread:
         while running is None or not running.is_usable() or not running.mailbox.post(fn):
             running = self._start(instead_of=running)
 
+    def call_if_running(self, fn: Callable[[], object]) -> None:
+        """Do as `call` does if the loop runs, and nothing else."""
+        running = self._running
+        if running is not None and running.is_usable():
+            running.mailbox.post(fn)
+
     def is_current(self) -> bool:
         """Whether the calling thread is the loop's."""
         running = self._running
@@ -216,9 +222,8 @@ class LoopThread:
             self.call(start)
             return outcome.result()
         finally:
-            running = self._running
-            if running is not None and not outcome.done():
-                running.mailbox.post(lambda: [task.cancel() for task in tasks])
+            if not outcome.done():
+                self.call_if_running(lambda: [task.cancel() for task in tasks])
             _bring_back(context)
             # What is raised holds this frame: with these in it, it would hold itself.
             del outcome, start

@@ -7,17 +7,19 @@ import os
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor, wait
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import signals
 from .context import capture
 from .coroutines import CoroutineJobs
-from .exceptions import ExecutorClosed
+from .exceptions import ExecutorClosed, WorkerDied
 from .log import log_failure
 from .loop import GRACE, LoopThread
+from .pickling import dumps_call
+from .remote import prepare, ticket_for
 from .running import run_here, run_there
 from .stats import Counts, Stats
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .context import Scope
     from .futures import JobFuture, JobInfo
     from .pools import Backend, Pool
+    from .remote import Ticket
     from .settings import Settings
 
 __all__ = ["Drain", "JobQueue"]
@@ -77,11 +80,13 @@ class JobQueue:
         self._executor = executor
         self._name = name
         self._backend = backend
+        self._ticket: Ticket | None = None
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._waiting: deque[JobFuture[Any]] = deque()
         self._lock = threading.RLock()  # guards all below
         self._pool: Pool | None = None
+        self._has_opened = False
         self._is_closed = False
         self._drains: set[Drain] = set()
         self._ended_drains = Counts()
@@ -99,6 +104,22 @@ class JobQueue:
         if self.inline:
             return asyncio._get_running_loop() is not None
         return self.in_process
+
+    def pack(
+        self,
+        job: JobInfo,
+        timeout: float | None,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Ticket, bytes]:
+        """What a worker in another process is sent to run a job.
+
+        :raises NotPicklable: if the call cannot travel
+        :raises AppNotFound: if workers cannot find the app
+        """
+        call = dumps_call(job, timeout, fn, args, kwargs, knows_main=self._backend.knows_main)
+        return self._ticket_of_workers(), call
 
     def check_open(self) -> None:
         """Refuse what comes too late.
@@ -119,6 +140,7 @@ class JobQueue:
             return
         with self._lock:
             self.check_open()
+            self.open_pool()  # before the job is counted, as it may fail
             self._submitted += 1
             drain = self._place(future)
         if drain is not None:
@@ -156,10 +178,36 @@ class JobQueue:
         """The pool, opened at its first use."""
         with self._lock:
             if self._pool is None:
-                self._pool = self._backend.open(self.settings, self._name)
-                if not self.in_process:
+                self._pool = self._backend.open(self.settings, self._name, self._prepare)
+                if not (self.in_process or self._has_opened):
+                    self._has_opened = True
                     _finish_before_exit(self)
             return self._pool
+
+    def has_pool(self) -> bool:
+        """Whether the pool is open."""
+        return self._pool is not None
+
+    def replace_pool(self, broken: Pool) -> None:
+        """Have the next job open another pool."""
+        with self._lock:
+            if self._pool is broken:
+                self._pool = None
+        cast("Executor", broken.executor).shutdown(wait=False)
+
+    def send(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Pool, Future[Any]]:
+        """Hand a call to the pool, or if that has broken, to the one that takes its place."""
+        pool = self.open_pool()
+        try:
+            return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
+        except BrokenExecutor as error:
+            if isinstance(error, WorkerDied):
+                raise
+            self.replace_pool(pool)
+        pool = self.open_pool()
+        return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
 
     def on_cancelled(self, future: JobFuture[Any]) -> None:
         """Note that *future* was cancelled while it waited."""
@@ -192,7 +240,7 @@ class JobQueue:
                 total.add(drain.counts)
             ended = total.succeeded + total.failed + total.cancelled
             return Stats(
-                workers=self.open_pool().max_workers,
+                workers=self._count_workers(),
                 submitted=self._submitted,
                 pending=self._submitted - self._cancelled - total.started,
                 running=total.started - ended,
@@ -230,6 +278,19 @@ class JobQueue:
         except TimeoutError:
             self._give_up()
         self._close(wait=idle.done())
+
+    def _count_workers(self) -> float:
+        if self._pool is None and not self._backend.opens_lightly:
+            return self.settings.max_workers or 0
+        return self.open_pool().max_workers
+
+    def _ticket_of_workers(self) -> Ticket:
+        if self._ticket is None:
+            self._ticket = ticket_for(self.app, self.settings, knows_main=self._backend.knows_main)
+        return self._ticket
+
+    def _prepare(self) -> Callable[[], object]:
+        return partial(prepare, self._ticket_of_workers())
 
     def _put_on_loop(self, future: JobFuture[Any], delay: float | None) -> None:
         with self._lock:
@@ -301,7 +362,7 @@ class JobQueue:
                 self._take_back(drain, future, error)
         else:
             # Forked workers inherit what is here when they start.
-            Context().run(run_there, self, drain, executor)
+            Context().run(run_there, self, drain)
 
     def _cancel_pending(self) -> list[JobFuture[Any]]:
         with self._lock:

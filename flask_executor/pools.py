@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import importlib.util
 import math
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import os
+import sys
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Future
 
     from .settings import Settings
 
-__all__ = ["BACKENDS", "Backend", "Pool", "find_backend"]
+    Prepare = Callable[[], Callable[[], object]]
+
+__all__ = ["INLINE", "Backend", "Pool", "find_backend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,66 +34,163 @@ class Pool:
 
     :param executor: None if jobs run at once, in the thread that submits them
     :param max_workers: how many calls run at a time
+    :param when_ready: calls a function once a call of the pool's can begin; None for at once
+    :param kill: ends a call of the pool's that runs; None if that cannot be done
     """
 
     executor: Executor | None
     max_workers: float
+    when_ready: Callable[[Future[Any], Callable[[], object]], object] | None = None
+    kill: Callable[[Future[Any]], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """A way to run jobs.
 
-    :param open: makes the pool; starts no thread and no process
+    :param open: makes the pool. It is given the settings, the beginning of the names of threads,
+        and what gives the function that a worker in another process is to call first
     :param in_process: whether jobs run in this process, where contexts and objects reach them as is
     :param inline: whether they run in the thread that submits them
+    :param knows_main: whether workers have the ``__main__`` module of this process
+    :param opens_lightly: whether to open the pool starts nothing and connects to nothing
     """
 
-    open: Callable[[Settings, str], Pool]
+    open: Callable[[Settings, str, Prepare], Pool]
     in_process: bool
     inline: bool = False
+    knows_main: bool = False
+    opens_lightly: bool = True
 
 
 def find_backend(settings: Settings) -> Backend:
     """Look up the backend that ``EXECUTOR_TYPE`` names.
 
-    :raises InvalidSetting: if there is none of that name, or another setting does not go with it
+    :raises InvalidSetting: if there is none of that name, or it cannot be had here
+    :raises ImportError: if it needs a package that is not installed
     """
-    if settings.type not in BACKENDS:
-        expected = ", ".join(map(repr, BACKENDS))
+    if ":" in settings.type:
+        return _custom_backend(settings)
+    if settings.type not in _BACKENDS:
+        expected = ", ".join(map(repr, _BACKENDS))
         raise InvalidSetting(
-            f"{settings.prefix}TYPE is {settings.type!r}; expected one of {expected}"
+            f"{settings.prefix}TYPE is {settings.type!r}; expected one of {expected}, or the "
+            "import path of a factory, such as 'package.module:factory'"
         )
-    if settings.mp_context == "fork" and settings.max_tasks_per_child is not None:
-        raise InvalidSetting(
-            f"{settings.prefix}MAX_TASKS_PER_CHILD is {settings.max_tasks_per_child} and "
-            f"{settings.prefix}MP_CONTEXT is 'fork', which cannot replace its workers; expected "
-            "'spawn' or 'forkserver' with it"
-        )
-    return BACKENDS[settings.type]
+    return _BACKENDS[settings.type](settings)
 
 
-def _open_threads(settings: Settings, thread_name_prefix: str) -> Pool:
+def _thread_backend(_: Settings) -> Backend:
+    return Backend(_open_threads, in_process=True)
+
+
+def _process_backend(settings: Settings) -> Backend:
+    # To ask for the default method would settle it for everybody.
+    method = settings.mp_context or multiprocessing.get_start_method(allow_none=True)
+    method = method or multiprocessing.get_all_start_methods()[0]
+    return Backend(_open_processes, in_process=False, knows_main=method == "fork")
+
+
+def _interpreter_backend(settings: Settings) -> Backend:
+    if not hasattr(concurrent.futures, "InterpreterPoolExecutor"):
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise InvalidSetting(
+            f"{settings.prefix}TYPE is 'interpreter', which needs Python 3.14 or later; this is "
+            f"Python {version}; expected 'process' here"
+        )
+    return Backend(_open_interpreters, in_process=False)
+
+
+def _dask_backend(settings: Settings) -> Backend:
+    if importlib.util.find_spec("distributed") is None:
+        raise ImportError(
+            f"{settings.prefix}TYPE is 'dask', which needs the package distributed; install "
+            "'flask-executor[dask]'"
+        )
+    return Backend(_open_dask, in_process=False, opens_lightly=False)
+
+
+def _inline_backend(_: Settings) -> Backend:
+    return INLINE
+
+
+def _custom_backend(settings: Settings) -> Backend:
+    try:
+        factory = import_string(settings.type)
+    except ImportError as error:
+        raise InvalidSetting(
+            f"{settings.prefix}TYPE is {settings.type!r}, which cannot be imported: {error}; "
+            "expected the import path of a factory, such as 'package.module:factory'"
+        ) from error
+    if not callable(factory):
+        raise InvalidSetting(
+            f"{settings.prefix}TYPE is {settings.type!r}, which is {factory!r}; expected what can "
+            "be called with the settings and returns a concurrent.futures.Executor"
+        )
+    in_process = bool(getattr(factory, "in_process", False))
+    return Backend(partial(_open_custom, factory), in_process=in_process, opens_lightly=False)
+
+
+def _open_threads(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
     pool = ThreadPoolExecutor(settings.max_workers, thread_name_prefix)
     return Pool(pool, pool._max_workers)
 
 
-def _open_processes(settings: Settings, _: str) -> Pool:
-    start_method = settings.mp_context
-    pool = ProcessPoolExecutor(
-        settings.max_workers,
-        mp_context=multiprocessing.get_context(start_method) if start_method else None,
-        max_tasks_per_child=settings.max_tasks_per_child,
+def _open_processes(settings: Settings, _: str, prepare: Prepare) -> Pool:
+    from .processes import ProcessPool  # noqa: PLC0415 - multiprocessing takes its time to import
+
+    pool = ProcessPool(settings.mp_context, settings.max_tasks_per_child, prepare)
+    return Pool(
+        pool,
+        settings.max_workers or _count_processors(),
+        when_ready=pool.when_ready,
+        kill=pool.kill,
     )
-    return Pool(pool, pool._max_workers)  # type: ignore[attr-defined]
 
 
-def _open_inline(_: Settings, __: str) -> Pool:
+def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
+    # getattr, as type checkers go by the lowest Python
+    open_pool = getattr(concurrent.futures, "InterpreterPoolExecutor")  # noqa: B009
+    pool = open_pool(settings.max_workers, thread_name_prefix)
+    return Pool(pool, pool._max_workers)
+
+
+def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
+    from .cluster import DaskPool  # noqa: PLC0415 - an extra
+
+    pool = DaskPool(settings.dask_address, settings.max_workers, f"{thread_name_prefix}-dask")
+    return Pool(pool, settings.max_workers or max(pool.max_workers, 1))
+
+
+def _open_custom(
+    factory: Callable[[Settings], object], settings: Settings, _: str, __: Prepare
+) -> Pool:
+    pool = factory(settings)
+    if not isinstance(pool, Executor):
+        raise InvalidSetting(
+            f"{settings.prefix}TYPE is {settings.type!r}, which returned {pool!r}; expected a "
+            "concurrent.futures.Executor"
+        )
+    max_workers = getattr(pool, "_max_workers", None)
+    return Pool(pool, max_workers or settings.max_workers or _count_processors())
+
+
+def _open_inline(_: Settings, __: str, ___: Prepare) -> Pool:
     return Pool(None, math.inf)
 
 
-BACKENDS: dict[str, Backend] = {
-    "thread": Backend(_open_threads, in_process=True),
-    "process": Backend(_open_processes, in_process=False),
-    "inline": Backend(_open_inline, in_process=True, inline=True),
+def _count_processors() -> int:
+    # As the stdlib's process pool does.
+    count = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    return min(count, 61) if sys.platform == "win32" else count
+
+
+INLINE = Backend(_open_inline, in_process=True, inline=True)
+
+_BACKENDS: dict[str, Callable[[Settings], Backend]] = {
+    "thread": _thread_backend,
+    "process": _process_backend,
+    "interpreter": _interpreter_backend,
+    "dask": _dask_backend,
+    "inline": _inline_backend,
 }

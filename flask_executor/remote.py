@@ -1,25 +1,186 @@
-"""What runs on the far side of a process border."""
+"""What runs on the far side of a process border.
+
+A worker loads the app once. Each call then runs in an app context of its own and in contextvars of
+its own; coroutines run on a loop that lives as long as the worker.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+import atexit
+import os
+import pickle
+import sys
+import threading
+from contextvars import Context, ContextVar, copy_context
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask.cli import ScriptInfo
+
+from .context import Scope
+from .coroutines import is_coroutine_function
+from .exceptions import AppNotFound
+from .futures import RemoteJobInfo, name_of, running_job
+from .limits import within
+from .pickling import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
-__all__ = ["call_chunk", "call_coroutine_function"]
+    from flask import Flask
 
-T = TypeVar("T")
+    from .settings import Settings
+
+__all__ = ["Chunk", "Ticket", "in_worker", "prepare", "run", "ticket_for"]
+
+# Set by the first call: a process is a worker as a whole, and stays one.
+_is_worker = threading.Event()
+_loading = threading.Lock()
+_loops = threading.local()
+_timeout: ContextVar[float | None] = ContextVar("flask_executor.timeout")
+
+# The interpreter that this module was imported in. A spawned one has another; a forked one has
+# another process id.
+_IMPORTED = os.urandom(8).hex()
 
 
-def call_coroutine_function(
-    fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
-) -> T:
-    """Call *fn* and run its coroutine to the end, in a loop of its own."""
-    return asyncio.run(fn(*args, **kwargs))
+class Ticket(NamedTuple):
+    """What a worker has to know of the process that sends it calls.
+
+    :param origin: tells that process itself from a worker
+    :param app: where to find the app, such as ``"package.module:app"``; None for bare jobs
+    :param prefix: that of the config keys, for messages
+    """
+
+    origin: tuple[str, int]
+    app: str | None
+    prefix: str
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
 
 
-def call_chunk(fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> list[T]:
-    """Call *fn* with each tuple of arguments; one journey there and back serves them all."""
-    return [fn(*args) for args in chunk]
+class Chunk:
+    """Calls a function once for each item: one journey there and back serves them all."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        self.__name__ = name_of(fn)
+
+    def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
+        """Call it with each tuple of arguments."""
+        results: list[Any] = []
+        for args in items:
+            try:
+                results.append(_call(self._fn, args, {}))
+            except BaseException as error:
+                raise _ChunkFailed(results) from error
+        return results
+
+    def __repr__(self) -> str:
+        return repr(self._fn)
+
+
+def in_worker() -> bool:
+    """Whether this process, or interpreter, is there to run the jobs of another."""
+    return _is_worker.is_set()
+
+
+def ticket_for(app: Flask, settings: Settings, *, knows_main: bool) -> Ticket:
+    """What the workers of *app* have to know; the app is found as a global of its own module.
+
+    :param knows_main: whether they have the ``__main__`` module of this process
+    :raises AppNotFound: if it is none, and ``EXECUTOR_APP`` does not say where it is
+    """
+    path = None
+    if settings.push_app_context:
+        path = settings.app or _path_of(app, settings.prefix, knows_main=knows_main)
+    return Ticket(_origin(), path, settings.prefix, settings.loop_factory)
+
+
+def prepare(ticket: Ticket) -> None:
+    """Make this process a worker and load the app; in the worker.
+
+    :raises AppNotFound: if the app cannot be loaded
+    """
+    if ticket.origin == _origin():
+        raise RuntimeError(
+            "the pool runs its calls in the process that submits them, and was taken for one that "
+            f"does not; give what {ticket.prefix}TYPE names an attribute: in_process = True"
+        )
+    _is_worker.set()
+    if ticket.app is not None:
+        with _loading:
+            _load_app(ticket.app, ticket.prefix)
+
+
+def run(ticket: Ticket, call: bytes) -> Reply:
+    """Run a call in a worker; what it raises is in the reply."""
+    return Context().run(_run, ticket, call)
+
+
+class _ChunkFailed(Exception):
+    def __init__(self, results: list[Any]) -> None:
+        self.results = results
+
+
+def _origin() -> tuple[str, int]:
+    return _IMPORTED, os.getpid()
+
+
+def _path_of(app: Flask, prefix: str, *, knows_main: bool) -> str:
+    module = sys.modules.get(app.import_name)
+    names = [name for name, value in vars(module).items() if value is app] if module else []
+    if not names:
+        why = f"it is no global of the module {app.import_name!r}"
+    elif app.import_name == "__main__" and not knows_main:
+        why = "it belongs to the module __main__, which is another one in a worker"
+    else:
+        return f"{app.import_name}:{names[0]}"
+    raise AppNotFound(
+        f"workers cannot find the app {app.name!r}: {why}; set {prefix}APP to where it is, such as "
+        "'package.module:app' or 'package.module:create_app()'"
+    )
+
+
+@cache
+def _load_app(path: str, prefix: str) -> Flask:
+    try:
+        return ScriptInfo(path, set_debug_flag=False).load_app()
+    except BaseException as error:
+        [reason, *_] = str(error).splitlines() or [""]
+        raise AppNotFound(
+            f"a worker could not load the app {path!r}: {type(error).__name__}: {reason} (see the "
+            f"setting {prefix}APP, and the traceback)"
+        ) from error
+
+
+def _run(ticket: Ticket, call: bytes) -> Reply:
+    try:
+        prepare(ticket)
+        _loops.factory = ticket.loop_factory
+        app = None if ticket.app is None else _load_app(ticket.app, ticket.prefix)
+        id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
+        running_job.set(RemoteJobInfo(id_, name, key))
+        _timeout.set(timeout)
+        return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs))
+    except _ChunkFailed as failed:
+        return Reply.of_error(failed.__cause__ or failed, failed.results)
+    except BaseException as error:
+        return Reply.of_error(error)
+
+
+def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    result = fn(*args, **kwargs)
+    if not is_coroutine_function(fn):
+        return result
+    work = within(result, _timeout.get(), running_job.get().name)
+    return _loop().run(work, context=copy_context())
+
+
+def _loop() -> asyncio.Runner:
+    """The loop of the calling thread, which lasts."""
+    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
+    if runner is None:
+        runner = _loops.runner = asyncio.Runner(loop_factory=_loops.factory)
+        atexit.register(runner.close)
+    return runner

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from . import signals
+from .exceptions import JobTimeout, WorkerDied
 from .futures import running_job
+from .limits import TimeLimit, timeout_error, within
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from collections.abc import Callable
+    from concurrent.futures import Future
 
     from .context import Scope
     from .futures import JobFuture
     from .pending import Drain, JobQueue
+    from .pickling import Reply
+    from .pools import Pool
     from .stats import Counts
 
 __all__ = ["Outcome", "end_job", "outcome_of", "run_here", "run_on_loop", "run_there"]
 
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+_STOPPED = (*_CANCELLED, JobTimeout)
 
 
 class Outcome(NamedTuple):
@@ -36,6 +43,8 @@ def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
     """Run a job that has been started, in the calling thread."""
     try:
         outcome = cast("Scope", future._scope).context.run(_work, queue, future)
+        if future._limit is not None and not future._limit.stop():
+            outcome = _end_late(queue, future, outcome)
         counts.count_end(outcome)
         end_job(queue, future, outcome)
     finally:
@@ -52,31 +61,39 @@ async def run_on_loop(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
     fn, args, kwargs = future._take_call()
     try:
         _enter(queue, future)
-        return Outcome("succeeded", await fn(*args, **kwargs))
+        work = fn(*args, **kwargs)
+        if future._timeout is not None:
+            work = within(work, future._timeout, future.name)
+        return Outcome("succeeded", await work)
     except BaseException as error:
         return outcome_of(future, error)
     finally:
+        work = None
         del future, fn, args, kwargs
 
 
-def run_there(queue: JobQueue, drain: Drain, executor: Executor) -> None:
+def run_there(queue: JobQueue, drain: Drain) -> None:
     """Send the next waiting job to another process, and when it is back, the one after it.
 
     What comes back is taken up in a thread of the queue's: in the pool's own, the pool may hold a
     lock that sending the next job, or a callback that submits one, would wait for.
     """
     while (future := queue.take(drain)) is not None:
-        fn, args, kwargs = future._take_call()
+        call = future._take_call()
         try:
-            call = executor.submit(fn, *args, **kwargs)
+            pool, sent = queue.send(*call)
         except Exception as error:
             _end_there(queue, drain, future, outcome_of(future, error))
-        else:
-            if signals.job_started.receivers:
-                future._call_in_scope(queue.notify, signals.job_started, future.job)
-            on_returned = partial(_on_returned, queue, drain, executor, future)
-            call.add_done_callback(partial(queue.run_end, on_returned))
-            return
+            if not queue.has_pool():
+                _fail_waiting(queue, drain, error)
+                return
+            continue
+        if signals.job_started.receivers:
+            future._call_in_scope(queue.notify, signals.job_started, future.job)
+        _limit_there(queue, pool, future, sent)
+        on_returned = partial(_on_returned, queue, drain, pool, future)
+        sent.add_done_callback(partial(queue.run_end, on_returned))
+        return
 
 
 def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
@@ -126,14 +143,18 @@ def _work(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
 def _enter(queue: JobQueue, future: JobFuture[Any]) -> None:
     running_job.set(future.job)
     cast("Scope", future._scope).push()
+    if future._timeout is not None and not future._runs_on_loop:
+        future._limit = _limit(queue, future, partial(queue.run_end, _time_out, queue, future))
+        future._limit.start()
     if signals.job_started.receivers:
         queue.notify(signals.job_started, future.job)
 
 
 def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
-    _announce(queue, future, outcome)
-    if future._has_callbacks:
-        future._set_outcome(outcome)
+    if future._limit is None or not future.done():
+        _announce(queue, future, outcome)
+        if future._has_callbacks:
+            future._set_outcome(outcome)
     cast("Scope", future._scope).pop(outcome.exception)
 
 
@@ -150,20 +171,84 @@ def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None
 
 
 def _on_returned(
-    queue: JobQueue,
-    drain: Drain,
-    executor: Executor,
-    future: JobFuture[Any],
-    call: Future[Any],
+    queue: JobQueue, drain: Drain, pool: Pool, future: JobFuture[Any], sent: Future[Reply]
 ) -> None:
-    error = call.exception()
-    outcome = outcome_of(future, error) if error else Outcome("succeeded", call.result())
+    outcome = _outcome_there(queue, pool, future, sent)
+    if future._limit is not None and not future._limit.stop():
+        if pool.kill is None:
+            outcome = _end_late(queue, future, outcome)
+        else:
+            error = timeout_error(future.name, future._timeout)
+            outcome = Outcome("failed", exception=error)
     _end_there(queue, drain, future, outcome)
-    run_there(queue, drain, executor)
+    run_there(queue, drain)
+
+
+def _outcome_there(
+    queue: JobQueue, pool: Pool, future: JobFuture[Any], sent: Future[Reply]
+) -> Outcome:
+    try:
+        result, error = sent.result().read()
+    except (BrokenExecutor, concurrent.futures.CancelledError) as broken:
+        if isinstance(broken, WorkerDied):
+            return outcome_of(future, broken)
+        queue.replace_pool(pool)
+        died = WorkerDied(f"the pool broke while it had the job, which is not run again: {broken}")
+        died.__cause__ = broken
+        return outcome_of(future, died)
+    except Exception as unreadable:
+        return outcome_of(future, unreadable)
+    if error is None:
+        return Outcome("succeeded", result)
+    return outcome_of(future, error)._replace(result=result)
 
 
 def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: Outcome) -> None:
     drain.counts.count_end(outcome)
-    future._call_in_scope(_announce, queue, future, outcome)
-    future._set_outcome(outcome)
+    if future._limit is None or not future.done():
+        future._call_in_scope(_announce, queue, future, outcome)
+        future._set_outcome(outcome)
     future._release()
+
+
+def _fail_waiting(queue: JobQueue, drain: Drain, error: Exception) -> None:
+    # There is no pool to be had. To try once more for each job that waits could take hours.
+    while (future := queue.take(drain)) is not None:
+        _end_there(queue, drain, future, outcome_of(future, error))
+
+
+def _limit(queue: JobQueue, future: JobFuture[Any], on_expired: Callable[[], object]) -> TimeLimit:
+    return TimeLimit(queue.loop, cast("float", future._timeout), on_expired)
+
+
+def _limit_there(queue: JobQueue, pool: Pool, future: JobFuture[Any], sent: Future[Reply]) -> None:
+    if future._timeout is None:
+        return
+    on_expired: Callable[[], object] = partial(queue.run_end, _time_out, queue, future)
+    if pool.kill is not None:
+        on_expired = partial(pool.kill, sent)
+    future._limit = limit = _limit(queue, future, on_expired)
+    if pool.when_ready is None:
+        limit.start()
+    else:
+        pool.when_ready(sent, limit.start)
+
+
+def _time_out(queue: JobQueue, future: JobFuture[Any]) -> None:
+    """Ask a job to stop that cannot be ended, and have its future fail at once."""
+    future.job.cancel_requested = True
+    outcome = Outcome("failed", exception=timeout_error(future.name, future._timeout))
+    try:
+        future._call_in_scope(_announce, queue, future, outcome)
+        future._set_outcome(outcome)
+    finally:
+        cast("TimeLimit", future._limit).is_told.set()
+
+
+def _end_late(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> Outcome:
+    """The outcome of a job that has ended after its time was up; what it raised is logged."""
+    # Callbacks are part of a job, and need its scope.
+    cast("TimeLimit", future._limit).is_told.wait()
+    if outcome.exception is not None and not isinstance(outcome.exception, _STOPPED):
+        queue.log_failure(future.job, outcome.exception, "failed after its time was up")
+    return Outcome("failed", exception=future._exception)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["Settings", "check_count", "check_seconds"]
+__all__ = ["Settings", "check_count", "check_seconds", "check_timeout"]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -43,6 +43,8 @@ class Settings:
     async_views: bool = False
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     shutdown_timeout: float | None = None
+    app: str | None = None
+    dask_address: str | None = None
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
 
@@ -79,6 +81,17 @@ def check_seconds(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
 
 
+def check_timeout(timeout: object) -> None:
+    """Refuse what is no time that a job may run; None, for no limit, is one.
+
+    :raises TypeError: if *timeout* is not a number
+    :raises ValueError: if it is not above 0, or no thread can wait that long
+    """
+    check_seconds("timeout", timeout)
+    if isinstance(timeout, (int, float)) and timeout <= 0:
+        raise ValueError(f"timeout is {timeout!r}; expected more than 0 seconds, or None")
+
+
 def check_count(name: str, value: object) -> None:
     """Refuse what is not an int above 0.
 
@@ -97,7 +110,22 @@ def check_count(name: str, value: object) -> None:
 def _backend_name(value: object) -> str:
     if isinstance(value, str) and value:
         return value
-    raise ValueError("the name of a backend, such as 'thread'")
+    raise ValueError("the name of a backend, such as 'thread', or an import path")
+
+
+def _app_path_or_none(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ValueError(
+        "where to find the app, such as 'package.module:app' or 'package.module:create_app()', "
+        "or None"
+    )
+
+
+def _address_or_none(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ValueError("the address of a scheduler, such as 'tcp://127.0.0.1:8786', or None")
 
 
 def _start_method_or_none(value: object) -> str | None:
@@ -176,6 +204,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "async_views": _switch,
     "loop_factory": _loop_factory_or_none,
     "shutdown_timeout": _seconds_or_none,
+    "app": _app_path_or_none,
+    "dask_address": _address_or_none,
     "mp_context": _start_method_or_none,
     "max_tasks_per_child": _count_or_none,
 }

@@ -5,15 +5,24 @@ from __future__ import annotations
 import contextvars
 import logging
 import multiprocessing
+import os
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 from flask import Flask
 
 from flask_executor import Executor, JobFuture
+
+ROOT = Path(__file__).parent.parent
 
 # Long enough for a busy machine; a test that meets it has failed.
 WAIT = 20.0
@@ -27,6 +36,8 @@ def nothing_left_behind() -> Iterator[None]:
     threads = set(threading.enumerate())
     yield
     started = [*(set(threading.enumerate()) - threads), *multiprocessing.active_children()]
+    # Dask has a thread that it keeps for all of the process.
+    started = [one for one in started if not one.name.startswith("Dask-Offload")]
     for one in started:
         one.join(WAIT)
 
@@ -38,6 +49,7 @@ def app() -> Flask:
     """A fresh app."""
     app = Flask("app")
     app.testing = True
+    app.config["EXECUTOR_APP"] = "tests.remote_app:app"  # what stands for it in worker processes
     return app
 
 
@@ -102,6 +114,97 @@ class Gate:
     def open(self) -> None:
         """Let those who wait through, and all who come later."""
         self._opened.set()
+
+
+class Door:
+    """Holds up jobs that run in other processes."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(WAIT)
+        self._waiting: list[socket.socket] = []
+        self.address = self._server.getsockname()
+
+    def await_arrival(self) -> None:
+        """Wait until one more job is at the door."""
+        self._waiting.append(self._server.accept()[0])
+
+    def let_through(self) -> None:
+        """Let those who have arrived through."""
+        while self._waiting:
+            connection = self._waiting.pop()
+            # To close it is not enough: a process that was forked meanwhile has it, too.
+            with suppress(OSError):  # its process may have been killed
+                connection.sendall(b".")
+            connection.close()
+
+    def open(self) -> None:
+        """Let those who have arrived through, and turn all others away."""
+        self._server.close()
+        self.let_through()
+
+
+@pytest.fixture
+def door(executors: MakeExecutor) -> Iterator[Door]:
+    """Where jobs in other processes wait until the test opens it; open at the end."""
+    door = Door()
+    yield door
+    door.open()
+
+
+class Cluster:
+    """A Dask scheduler and two workers, each a process of its own, as on machines of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.address = "tcp://{}:{}".format(*server.getsockname())
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it anew at the same address."""
+        port = self.address.rpartition(":")[2]
+        self.scheduler = self._start(
+            "scheduler", "--host=127.0.0.1", f"--port={port}", "--no-show", "--dashboard-address=:0"
+        )
+        self.workers = [self.start_worker(), self.start_worker()]
+        with distributed.Client(self.address, timeout=WAIT, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=WAIT)
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start one more worker, of one thread."""
+        return self._start("worker", self.address, "--nthreads=1", "--no-nanny", "--no-dashboard")
+
+    def stop(self) -> None:
+        """End all of it."""
+        for process in self._processes:
+            process.kill()
+            process.wait(WAIT)
+
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+        }
+        with (self._folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *command],
+                cwd=self._folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        self._processes.append(process)
+        return process
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that tests share, and leave as it is."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.stop()
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:

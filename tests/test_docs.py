@@ -101,6 +101,9 @@ def run_page(
         module = ModuleType("page_" + re.sub(r"\W", "_", page.stem))
         module.__file__ = str(page)
         monkeypatch.setitem(sys.modules, module.__name__, module)
+        # Worker processes import it.
+        code = [block.source for block in blocks(page) if block.language == "python"]
+        (tmp_path / f"{module.__name__}.py").write_text("\n".join(code), "utf-8")
         for block in blocks(page):
             if block.language in {"python", "pycon"}:
                 context.run(block.run, vars(module))
@@ -109,6 +112,7 @@ def run_page(
                 app._got_first_request = False
         return vars(module)
 
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with mock.patch.dict(os.environ):
         yield run

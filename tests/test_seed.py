@@ -59,6 +59,7 @@ def test_the_type_thread_is_the_default_and_runs_jobs_in_threads(app, config):
 
 def test_the_type_process_runs_jobs_in_processes(app):
     app.config["EXECUTOR_TYPE"] = "process"
+    app.config["EXECUTOR_APP"] = "tests.remote_app:app"  # a fixture is no global of a module
     app.config["EXECUTOR_MP_CONTEXT"] = "spawn"  # to fork a process that has threads is warned of
 
     with Executor(app) as executor:

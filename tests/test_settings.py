@@ -22,6 +22,8 @@ DEFAULTS = {
     "EXECUTOR_ASYNC_VIEWS": False,
     "EXECUTOR_LOOP_FACTORY": None,
     "EXECUTOR_SHUTDOWN_TIMEOUT": None,
+    "EXECUTOR_APP": None,
+    "EXECUTOR_DASK_ADDRESS": None,
     "EXECUTOR_MP_CONTEXT": None,
     "EXECUTOR_MAX_TASKS_PER_CHILD": None,
 }
@@ -36,6 +38,12 @@ SWITCHES = [
 ]
 SWITCH = "True or False"
 NAMES = "True, False, or the names to carry"
+
+
+@pytest.fixture
+def app() -> Flask:
+    """An app with nothing in its config."""
+    return Flask("app")
 
 
 def field_of(key: str) -> str:
@@ -96,6 +104,10 @@ def test_a_named_executor_reads_keys_with_its_name_and_no_others(app: Flask) -> 
         ("EXECUTOR_COPY_G", (), frozenset()),
         ("EXECUTOR_COPY_G", {"user"}, frozenset({"user"})),
         ("EXECUTOR_COPY_G", frozenset({"user"}), frozenset({"user"})),
+        ("EXECUTOR_APP", "package.module:app", "package.module:app"),
+        ("EXECUTOR_APP", None, None),
+        ("EXECUTOR_DASK_ADDRESS", "tcp://127.0.0.1:8786", "tcp://127.0.0.1:8786"),
+        ("EXECUTOR_DASK_ADDRESS", None, None),
         ("EXECUTOR_MP_CONTEXT", "spawn", "spawn"),
         ("EXECUTOR_MP_CONTEXT", None, None),
         ("EXECUTOR_LOOP_FACTORY", "asyncio:new_event_loop", asyncio.new_event_loop),
@@ -162,6 +174,8 @@ def test_the_environment_can_set_every_kind_of_key(
         ("EXECUTOR_TYPE", "thred", "expected one of 'thread', 'process', "),
         ("EXECUTOR_TYPE", "Thread", "'thread', 'process', "),
         *(("EXECUTOR_TYPE", value, "'thread'") for value in (None, "", 1, True)),
+        *(("EXECUTOR_APP", value, "'package.module:app'") for value in ("", 1, Flask)),
+        *(("EXECUTOR_DASK_ADDRESS", value, "'tcp://127.0.0.1:8786'") for value in ("", 1, True)),
         *(("EXECUTOR_MP_CONTEXT", value, "one of ") for value in ("", 1, True)),
         ("EXECUTOR_MP_CONTEXT", "spoon", "'spawn'"),
         *(
@@ -189,15 +203,6 @@ def test_a_bad_value_is_refused_with_its_key_itself_and_what_was_expected(
     assert str(named.value).startswith(f"MAIL_{key} is {value!r}; expected ")
     assert expected in str(unnamed.value)
     assert unnamed.value.__suppress_context__ or unnamed.value.__context__ is None
-
-
-def test_settings_that_do_not_go_together_are_refused_with_both_keys(app: Flask) -> None:
-    app.config.update(EXECUTOR_MP_CONTEXT="fork", EXECUTOR_MAX_TASKS_PER_CHILD="5")
-
-    with pytest.raises(
-        InvalidSetting, match=r"^EXECUTOR_MAX_TASKS_PER_CHILD is 5 .*MP_CONTEXT is 'f"
-    ):
-        Executor(app)
 
 
 def test_a_refused_config_can_be_mended(app: Flask) -> None:

@@ -154,7 +154,7 @@ async def view() -> None:
     async for value in executor.map_async(add, numbers(), [1], buffersize=3, ordered=False):
         assert_type(value, int)
     executor.map_async(add, 5)  # type: ignore[call-overload]
-    executor.map_async(add, [1], chunksize=5)  # type: ignore[call-overload]
+    assert_type(executor.map_async(add, [1], chunksize=5), AsyncGenerator[int, None])
 
     assert_type(await executor.drain_async(0.5), None)
     await executor.drain_async("5")  # type: ignore[arg-type]

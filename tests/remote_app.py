@@ -1,0 +1,233 @@
+"""The app that workers in other processes load, and jobs for them."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import socket
+import threading
+from concurrent.futures import Executor as Pool
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, current_app, g, has_app_context, has_request_context, request
+
+from flask_executor import Executor, current_job
+from flask_executor.settings import Settings
+
+executor = Executor()
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+def set_up(app: Flask) -> Flask:
+    """Have each teardown leave a line in the file that the job names."""
+
+    @app.teardown_appcontext
+    def report(error: BaseException | None) -> None:
+        if "report" in g:
+            with Path(g.report).open("a") as file:
+                file.write(f"{error!r}\n")
+
+    return app
+
+
+app = set_up(Flask(__name__))
+app.config["EXECUTOR_TYPE"] = "process"
+executor.init_app(app)
+
+
+def create_app() -> Flask:
+    return set_up(Flask("made_by_a_factory"))
+
+
+# Pools of one's own
+
+
+class Threads(ThreadPoolExecutor):
+    in_process = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.max_workers, "own")
+
+
+def threads_untold(settings: Settings) -> Pool:
+    return ThreadPoolExecutor(settings.max_workers)
+
+
+def loky(settings: Settings) -> Pool:
+    # Where interpreters import this module, loky cannot be.
+    from loky import ProcessPoolExecutor as LokyExecutor
+
+    return LokyExecutor(settings.max_workers)
+
+
+# Jobs
+
+
+def power(base: int, exponent: int = 2) -> int:
+    return base**exponent
+
+
+def give_back(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+def pid(*_: object) -> int:
+    return os.getpid()
+
+
+@executor.job
+def square(n: int) -> int:
+    return n * n
+
+
+@executor.job
+async def square_later(n: int) -> int:
+    await asyncio.sleep(0)
+    return n * n
+
+
+async def loop_id() -> tuple[int, int, int]:
+    return os.getpid(), threading.get_ident(), id(asyncio.get_running_loop())
+
+
+async def app_name_later() -> str:
+    await asyncio.sleep(0)
+    return current_app.name
+
+
+def fail(*args: object) -> None:
+    raise LookupError("on purpose", *args)
+
+
+async def fail_later() -> None:
+    await asyncio.sleep(0)
+    raise LookupError("on purpose")
+
+
+class Unpicklable(Exception):
+    """Is pickled and cannot be unpickled: a common mistake."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{reason} ({code})")
+
+
+def fail_unpicklably() -> None:
+    raise Unpicklable(7, "the tea is cold")
+
+
+def exit_at_once() -> None:
+    raise SystemExit(3)
+
+
+def report_teardown(path: str, error: Exception | None = None) -> str:
+    assert "report" not in g
+    g.report = path
+    if error is not None:
+        raise error
+    return current_app.name
+
+
+async def report_teardown_later(path: str) -> str:
+    await asyncio.sleep(0)
+    return report_teardown(path)
+
+
+def app_name() -> str:
+    return current_app.name
+
+
+def app_name_of(_: object) -> str:
+    return current_app.name
+
+
+def app_name_and_id() -> tuple[str, int]:
+    return current_app.name, id(current_app._get_current_object())
+
+
+def load_slowly() -> Flask:
+    threading.Event().wait(0.5)
+    return app
+
+
+def process_class() -> str:
+    return type(multiprocessing.current_process()).__name__
+
+
+def tell_and_hang(pipe: str) -> None:
+    note(pipe, os.getpid())
+    hang()
+
+
+def tell_and_go_on(pipe: str, path: str) -> None:
+    """Go on for a while after a signal has come to all processes of the group."""
+    Path(pipe).write_text("here")
+    threading.Event().wait(0.3)
+    note(path, "went on")
+
+
+def contexts() -> dict[str, object]:
+    """What the job has of the submitter's contexts; it leaves something behind, too."""
+    seen = {
+        "app": has_app_context(),
+        "request": request.path if has_request_context() else None,
+        "g": g.get("user") if has_app_context() else None,
+        "contextvars": variable.get(),
+    }
+    variable.set("from a job")
+    if has_app_context():
+        g.user = "from a job"
+    return seen
+
+
+def about_itself() -> tuple[str, str, object, bool]:
+    return current_job.id, current_job.name, current_job.key, current_job.cancel_requested
+
+
+def submit_more(n: int) -> tuple[int, list[int], list[int], int]:
+    """Use the executor inside a job of its own."""
+    one = executor.submit(power, n).result()
+    stored = executor.submit_stored("inner", pid)
+    assert executor.futures.pop("inner") is stored
+    return one, list(square.map(range(n))), [stored.result(), os.getpid()], threading.active_count()
+
+
+async def submit_more_async(n: int) -> list[int]:
+    return await asyncio.gather(*(square_later.submit_async(i) for i in range(n)))
+
+
+def wait_at(door: tuple[str, int], result: object = None) -> object:
+    """Come to the door and wait there; return the process id if no result is given."""
+    with socket.create_connection(door, 20) as connection:
+        connection.recv(1)
+    return os.getpid() if result is None else result
+
+
+def note(path: str, line: object) -> int:
+    with Path(path).open("a") as file:
+        file.write(f"{line}\n")
+    return os.getpid()
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+async def hang_later() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def lock() -> Any:
+    return threading.Lock()
+
+
+def die(code: int = 9) -> None:
+    os._exit(code)
+
+
+def die_at(door: tuple[str, int]) -> None:
+    wait_at(door)
+    os._exit(9)

@@ -1,0 +1,645 @@
+"""The same jobs on every backend; where they differ, the table in docs/backends.md says so."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, current_app, g, has_app_context
+
+from flask_executor import (
+    Executor,
+    JobTimeout,
+    NotPicklable,
+    RemoteError,
+    job_cancelled,
+    job_failed,
+    job_started,
+    job_submitted,
+    job_succeeded,
+)
+from tests import remote_app
+from tests.conftest import WAIT, Cluster, Door, MakeExecutor
+
+# The other threads of this process hold no lock that a forked child would need.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+TYPES = ["thread", "inline", "process", "interpreter", "dask"]
+# By what stands in EXECUTOR_TYPE, and for processes the start method.
+BACKENDS = {
+    "thread": "thread",
+    "inline": "inline",
+    "process-fork": "process",
+    "process-spawn": "process",
+    "process-forkserver": "process",
+    "interpreter": "interpreter",
+    "dask": "dask",
+    "tests.remote_app:Threads": "thread",
+    "tests.remote_app:loky": "interpreter",
+}
+if sys.version_info < (3, 14):
+    del BACKENDS["interpreter"]
+
+
+class Backend:
+    """A backend, and what the docs say it carries."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.type, _, self.start_method = name.partition("-")
+        self.column = TYPES.index(BACKENDS[name])
+        self.in_process = BACKENDS[name] in {"thread", "inline"}
+
+    def carries(self, row: str) -> bool:
+        [cells] = [cells for title, cells in table() if title.startswith(row)]
+        cell = cells[self.column]
+        assert cell in {"yes", "no", "with `fork`"}
+        return cell == "yes" or (cell == "with `fork`" and self.start_method == "fork")
+
+
+def table() -> list[tuple[str, list[str]]]:
+    """The rows of "What each backend carries"."""
+    text = (DOCS / "backends.md").read_text("utf-8")
+    section = text.partition("## What each backend carries")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not line.startswith("|---")
+    ]
+    assert [cell.strip("`") for cell in rows[0][1:]] == TYPES
+    return [(title, cells) for title, *cells in rows[1:]]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return Backend(request.param)
+
+
+def but_for(*names: str) -> pytest.MarkDecorator:
+    """Have a test run on all other backends."""
+    assert set(names) <= {*BACKENDS, "interpreter"}
+    others = [name for name in BACKENDS if name not in names]
+    return pytest.mark.parametrize("backend", others, indirect=True)
+
+
+@pytest.fixture
+def app(app: Flask) -> Flask:
+    return remote_app.set_up(app)
+
+
+@pytest.fixture
+def settings(backend: Backend, request: pytest.FixtureRequest) -> dict[str, object]:
+    settings: dict[str, object] = {"type": backend.type, "max_workers": 1}
+    if backend.start_method:
+        settings["mp_context"] = backend.start_method
+    if backend.type == "dask":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        settings["dask_address"] = cluster.address
+    return settings
+
+
+@pytest.fixture
+def executor(
+    app: Flask, executors: MakeExecutor, settings: dict[str, object]
+) -> Iterator[Executor]:
+    """The executor of the decorated jobs in remote_app, for this test's app."""
+    app.config.update({f"EXECUTOR_{key.upper()}": value for key, value in settings.items()})
+    remote_app.executor._apps.clear()
+    remote_app.executor.init_app(app)
+    yield remote_app.executor
+    with app.app_context():
+        remote_app.executor.shutdown()
+    remote_app.executor._default_done_callbacks.clear()
+
+
+def name_in_job(app: Flask, backend: Backend) -> str:
+    return app.name if backend.in_process else remote_app.app.name
+
+
+# Calls
+
+
+def test_arguments_reach_the_job_whatever_their_names(executor: Executor) -> None:
+    named = dict.fromkeys(("key", "pure", "workers", "retries", "fn", "self", "timeout"), 1)
+
+    assert executor.submit(remote_app.give_back, 1, "a", **named).result(WAIT) == ((1, "a"), named)
+    assert executor.submit(remote_app.power, 2, exponent=5).result(WAIT) == 32
+
+
+def test_decorated_functions_their_fn_and_coroutine_functions_are_jobs(executor: Executor) -> None:
+    square, later = remote_app.square, remote_app.square_later
+
+    jobs = [square.submit(2), executor.submit(square, 3), executor.submit(square.fn, 4)]
+    jobs += [later.submit(5), executor.submit(later, 6), executor.submit(later.fn, 7)]
+
+    assert [job.result(WAIT) for job in jobs] == [4, 9, 16, 25, 36, 49]
+    assert [job.name for job in jobs] == ["square"] * 3 + ["square_later"] * 3
+
+
+def test_every_way_to_submit_leads_there(executor: Executor) -> None:
+    async def view() -> list[int]:
+        return [
+            await executor.submit_async(remote_app.power, 2),
+            await executor.submit(remote_app.power, 3),
+            *[each async for each in executor.map_async(remote_app.power, [4, 5])],
+            await executor.options(delay=0).submit_async(remote_app.power, 6),
+        ]
+
+    assert asyncio.run(view()) == [4, 9, 16, 25, 36]
+    assert executor.submit_stored("key", remote_app.power, 7).result(WAIT) == 49
+    assert list(executor.map(remote_app.power, [8, 9])) == [64, 81]
+    assert executor.futures.state("key") == "succeeded"
+
+
+def test_a_job_is_awaited_in_an_async_view(app: Flask, executor: Executor) -> None:
+    @app.get("/squares")
+    async def squares() -> list[int]:
+        futures = [remote_app.square.submit_async(n) for n in range(5)]
+        return [*await asyncio.gather(*futures), await remote_app.square_later.submit_async(5)]
+
+    assert app.test_client().get("/squares").json == [0, 1, 4, 9, 16, 25]
+
+
+def test_equal_calls_both_run(executor: Executor, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    futures = [executor.submit(remote_app.note, str(path), "same") for _ in range(3)]
+
+    concurrent.futures.wait(futures, WAIT)
+
+    assert path.read_text() == "same\n" * 3
+
+
+def test_a_job_knows_itself(backend: Backend, executor: Executor) -> None:
+    future = executor.submit_stored(("key", 1), remote_app.about_itself)
+
+    assert future.result(WAIT) == (future.id, "about_itself", ("key", 1), False)
+
+
+def test_a_job_can_submit_jobs_of_its_own_executor(
+    settings: dict[str, object], request: pytest.FixtureRequest
+) -> None:
+    settings["max_workers"] = 2  # in threads, one would wait for itself
+    executor: Executor = request.getfixturevalue("executor")
+
+    one, squares, pids, _ = executor.submit(remote_app.submit_more, 4).result(WAIT)
+    later = executor.submit(remote_app.submit_more_async, 3).result(WAIT)
+
+    assert (one, squares, later) == (16, [0, 1, 4, 9], [0, 1, 4])
+    assert len(set(pids)) == 1, "workers have no workers"
+
+
+# Contexts
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_has_a_fresh_app_context_and_one_teardown_with_its_exception(
+    app: Flask, backend: Backend, executor: Executor, tmp_path: Path, fails: bool
+) -> None:
+    error = LookupError("on purpose") if fails else None
+    paths = [str(tmp_path / str(n)) for n in range(3)]
+
+    jobs = [executor.submit(remote_app.report_teardown, path, error) for path in paths]
+    executor.drain(WAIT)
+
+    assert [repr(job.exception()) for job in jobs] == [repr(error)] * 3
+    assert [Path(path).read_text() for path in paths] == [f"{error!r}\n"] * 3
+    if not fails:
+        assert {job.result() for job in jobs} == {name_in_job(app, backend)}
+
+
+def test_a_coroutine_job_has_an_app_context_and_one_teardown(
+    app: Flask, backend: Backend, executor: Executor, tmp_path: Path
+) -> None:
+    path = tmp_path / "teardown"
+
+    job = executor.submit(remote_app.report_teardown_later, str(path))
+    executor.drain(WAIT)
+
+    assert job.result() == name_in_job(app, backend)
+    assert path.read_text() == "None\n"
+
+
+def test_what_is_carried_is_what_the_table_says(
+    app: Flask, backend: Backend, executor: Executor
+) -> None:
+    remote_app.variable.set("from the submitter")
+    with app.test_request_context("/path"):
+        g.user = "ada"
+        first = executor.submit(remote_app.contexts).result(WAIT)
+        second = executor.submit(remote_app.contexts).result(WAIT)
+        kept = g.user, remote_app.variable.get()
+
+    assert (
+        first
+        == second
+        == {
+            "app": True,
+            "g": "ada" if backend.carries("`g`") else None,
+            "request": "/path" if backend.carries("`request`") else None,
+            "contextvars": "from the submitter" if backend.carries("`contextvars`") else "unset",
+        }
+    )
+    assert kept == ("ada", "from the submitter")
+
+
+def test_a_bare_job_has_no_flask_context(
+    app: Flask, executors: MakeExecutor, settings: dict[str, object]
+) -> None:
+    del app.config["EXECUTOR_APP"]
+    bare = executors(app, **settings, push_app_context=False)
+
+    with app.test_request_context("/path"):
+        seen = bare.submit(remote_app.contexts).result(WAIT)
+
+    assert (seen["app"], seen["request"], seen["g"]) == (False, None, None)
+
+
+def test_callbacks_and_signals_come_to_the_submitting_process_in_an_app_context(
+    app: Flask, backend: Backend, executor: Executor
+) -> None:
+    seen: Counter[tuple[str, int, str, str]] = Counter()
+
+    def see(what: str) -> None:
+        assert has_app_context()
+        seen[what, os.getpid(), current_app.name, g.user] += 1
+
+    def receiver(what: str) -> Callable[..., None]:
+        return lambda _, **sent: see(what)
+
+    executor.add_default_done_callback(lambda future: see(f"called back, {future.state}"))
+    receivers = [
+        (signal, receiver(signal.name))
+        for signal in (job_submitted, job_started, job_succeeded, job_failed)
+    ]
+    for signal, each in receivers:
+        signal.connect(each, app)
+    with app.app_context():
+        g.user = "ada"
+        jobs = [executor.submit(remote_app.power, 2), executor.submit(remote_app.fail)]
+    executor.drain(WAIT)
+
+    assert [job.state for job in jobs] == ["succeeded", "failed"]
+    assert isinstance(jobs[1].exception(), LookupError)
+    assert seen == {
+        (what, os.getpid(), "app", "ada"): count
+        for what, count in [
+            ("job-submitted", 2),
+            ("job-started", 2),
+            ("job-succeeded", 1),
+            ("job-failed", 1),
+            ("called back, succeeded", 1),
+            ("called back, failed", 1),
+        ]
+    }
+
+
+# What travels
+
+
+def test_objects_are_shared_or_copied_as_the_table_says(
+    backend: Backend, executor: Executor
+) -> None:
+    parcel = ["anything"]
+
+    [args, _] = executor.submit(remote_app.give_back, parcel).result(WAIT)
+
+    assert args == (parcel,)
+    assert (args[0] is parcel) == backend.carries("arguments and results")
+
+
+@pytest.mark.parametrize("kind", ["lambda", "local function", "partial of a lambda"])
+def test_what_has_no_name_to_be_found_by_is_refused_in_the_caller_as_the_table_says(
+    backend: Backend, executor: Executor, kind: str
+) -> None:
+    def local(n: int) -> int:
+        return n
+
+    fn = {"lambda": lambda n: n, "local function": local}.get(kind)
+    name = {"lambda": "<lambda>", "local function": "local"}.get(kind, "<lambda>")
+    if fn is None:
+        from functools import partial
+
+        fn = partial(lambda n: n)
+
+    if backend.carries("lambdas"):
+        assert executor.submit(fn, 1).result(WAIT) == 1
+        return
+    expected = f"function of the job {name!r}, .* cannot be sent to another process: .*; expected a"
+    with pytest.raises(NotPicklable, match=re.escape(expected).replace(r"\.\*", ".*")):
+        executor.submit_stored("key", fn, 1)
+    assert executor.stats().submitted == 0
+    assert executor.futures.get("key") is None
+    assert executor.submit(remote_app.power, 3).result(WAIT) == 9
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "what"),
+    [
+        ((1, threading.Lock()), {}, "argument 2 of the job 'give_back', <unlocked _thread.lock"),
+        ((), {"a": 1, "b": [lambda: 1]}, "the argument 'b' of the job 'give_back', [<function"),
+    ],
+)
+def test_an_argument_that_cannot_be_pickled_is_refused_in_the_caller(
+    backend: Backend, executor: Executor, args: Any, kwargs: Any, what: str
+) -> None:
+    if backend.in_process:
+        assert executor.submit(remote_app.give_back, *args, **kwargs).result(WAIT)
+        return
+    with pytest.raises(TypeError, match=re.escape(what)) as caught:
+        executor.submit(remote_app.give_back, *args, **kwargs)
+
+    assert isinstance(caught.value, NotPicklable)
+    assert executor.stats().submitted == 0
+
+
+def test_a_result_that_cannot_be_pickled_fails_its_job(
+    backend: Backend, executor: Executor
+) -> None:
+    future = executor.submit(remote_app.lock)
+
+    if backend.in_process:
+        assert future.result(WAIT)
+        return
+    with pytest.raises(NotPicklable, match="the result of the job, <unlocked _thread"):
+        future.result(WAIT)
+
+
+def test_an_exception_comes_back_with_where_it_was_raised(
+    backend: Backend, executor: Executor
+) -> None:
+    error = executor.submit(remote_app.fail, 1).exception(WAIT)
+    later = executor.submit(remote_app.fail_later).exception(WAIT)
+
+    assert isinstance(error, LookupError)
+    assert error.args == ("on purpose", 1)
+    assert isinstance(later, LookupError)
+    if not backend.in_process:
+        assert "in fail\n" in str(error.__cause__)
+        assert "in fail_later\n" in str(later.__cause__)
+        assert "in _run" not in str(error.__cause__), "it begins in the job's own code"
+
+
+def test_an_exception_that_cannot_be_sent_comes_back_as_its_text_and_traceback(
+    backend: Backend, executor: Executor
+) -> None:
+    error = executor.submit(remote_app.fail_unpicklably).exception(WAIT)
+
+    assert "the tea is cold (7)" in str(error)
+    if backend.in_process:
+        assert isinstance(error, remote_app.Unpicklable)
+    else:
+        assert isinstance(error, RemoteError)
+        assert "in fail_unpicklably\n" in str(error.__cause__)
+
+
+def test_a_job_that_exits_fails_and_its_worker_lives(backend: Backend, executor: Executor) -> None:
+    pid = executor.submit(remote_app.pid).result(WAIT)
+
+    error = executor.submit(remote_app.exit_at_once).exception(WAIT)
+
+    assert isinstance(error, SystemExit)
+    if backend.name != "dask":  # which has two workers
+        assert executor.submit(remote_app.pid).result(WAIT) == pid
+
+
+# Coroutines
+
+
+@but_for("inline")  # has a loop for each, where none runs
+def test_coroutine_jobs_run_on_a_loop_that_lasts(backend: Backend, executor: Executor) -> None:
+    loops = [executor.submit(remote_app.loop_id).result(WAIT) for _ in range(5)]
+
+    # One for each worker; the cluster has two.
+    assert len(set(loops)) <= (2 if backend.name == "dask" else 1)
+    assert all(
+        (pid == os.getpid()) == (backend.in_process or "interp" in backend.name)
+        for pid, *_ in loops
+    )
+
+
+@but_for("inline")  # its one worker is the thread that submits
+def test_a_coroutine_job_needs_a_worker_or_not_as_the_table_says(
+    backend: Backend, executor: Executor, door: Door
+) -> None:
+    busy = executor.submit(remote_app.wait_at, door.address, "result")
+    door.await_arrival()
+
+    later = executor.submit(remote_app.square_later, 3)
+
+    if backend.carries("coroutine jobs share one loop"):
+        assert later.result(WAIT) == 9
+    else:
+        assert later.state == "pending"
+    door.open()
+    assert (busy.result(WAIT), later.result(WAIT)) == ("result", 9)
+
+
+# Many items
+
+
+@pytest.mark.parametrize(("chunksize", "buffersize"), [(1, None), (3, None), (3, 7), (100, 1)])
+def test_map_gives_results_in_order_and_chunks_make_one_journey(
+    backend: Backend, executor: Executor, chunksize: int, buffersize: int | None
+) -> None:
+    results = executor.map(
+        remote_app.power, range(8), [2] * 7, chunksize=chunksize, buffersize=buffersize
+    )
+
+    assert list(results) == [0, 1, 4, 9, 16, 25, 36]
+    journeys = 7 if backend.in_process else -(-7 // chunksize)
+    assert executor.stats().submitted == journeys
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(("chunksize", "buffersize"), [(1, None), (3, None), (3, 7), (100, 1)])
+def test_map_async_gives_results_and_chunks_make_one_journey(
+    backend: Backend, executor: Executor, chunksize: int, buffersize: int | None, ordered: bool
+) -> None:
+    async def numbers() -> Any:
+        for n in range(7):
+            yield n
+
+    async def view() -> list[int]:
+        results = executor.map_async(
+            remote_app.square,
+            numbers(),
+            chunksize=chunksize,
+            buffersize=buffersize,
+            ordered=ordered,
+        )
+        return [each async for each in results]
+
+    results = asyncio.run(view())
+
+    assert (results if ordered else sorted(results)) == [0, 1, 4, 9, 16, 25, 36]
+    journeys = 7 if backend.in_process else -(-7 // chunksize)
+    assert executor.stats().submitted == journeys
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 10])
+def test_an_item_that_fails_ends_a_map_after_those_before_it(
+    backend: Backend, executor: Executor, chunksize: int
+) -> None:
+    bases, exponents = [2, 3, 4, 0, 1], [1, 2, 1, -1, 1]
+    got: list[int] = []
+
+    async def view() -> None:
+        results = executor.map_async(remote_app.power, bases, exponents, chunksize=chunksize)
+        async for each in results:
+            got.append(each)
+
+    results = executor.map(remote_app.power, bases, exponents, chunksize=chunksize)
+
+    assert [next(results), next(results), next(results)] == [2, 9, 4]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(view())
+    assert got == [2, 9, 4]
+
+
+def test_chunks_of_coroutine_functions_run_to_the_end(executor: Executor) -> None:
+    assert list(remote_app.square_later.map(range(5), chunksize=2)) == [0, 1, 4, 9, 16]
+
+
+# The ends of jobs
+
+
+@but_for("inline")  # to submit is to run
+def test_the_state_is_running_while_it_runs(
+    backend: Backend, executor: Executor, door: Door
+) -> None:
+    running = executor.submit(remote_app.wait_at, door.address, "result")
+    waiting = executor.submit(remote_app.power, 2)
+    door.await_arrival()
+
+    stats = executor.stats()
+    assert (running.state, waiting.state) == ("running", "pending")
+    assert (stats.running, stats.pending) == (1, 1)
+    door.open()
+    assert (running.result(WAIT), waiting.result(WAIT)) == ("result", 4)
+    assert (running.state, waiting.state) == ("succeeded", "succeeded")
+
+
+@but_for("inline")  # nothing waits
+def test_what_waits_is_cancelled_and_never_runs(
+    backend: Backend, executor: Executor, door: Door, tmp_path: Path
+) -> None:
+    cancelled: list[str] = []
+    running = executor.submit(remote_app.wait_at, door.address, "result")
+    door.await_arrival()
+    waiting = executor.submit(remote_app.note, str(tmp_path / "file"), "ran")
+
+    def receive(_: Flask, **sent: Any) -> None:
+        cancelled.append(sent["job"].id)
+
+    with job_cancelled.connected_to(receive):
+        assert waiting.cancel()
+    assert not running.cancel()
+    door.open()
+
+    assert running.result(WAIT) == "result"
+    executor.drain(WAIT)
+    assert cancelled == [waiting.id]
+    assert not (tmp_path / "file").exists()
+
+
+@but_for("inline")  # nothing waits
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("cancels", [True, False])
+def test_shutdown_runs_or_cancels_what_waits(
+    backend: Backend, executor: Executor, app: Flask, door: Door, waits: bool, cancels: bool
+) -> None:
+    running = executor.submit(remote_app.wait_at, door.address, "result")
+    futures = [executor.submit(remote_app.power, n) for n in range(3)]
+    door.await_arrival()
+    if waits:
+        door.open()
+
+    with app.app_context():
+        executor.shutdown(wait=waits, cancel_futures=cancels)
+
+    ended = [future.done() for future in [running, *futures]]
+    door.open()
+    assert running.result(WAIT) == "result"
+    assert ended == [waits] + [waits or cancels] * 3
+    with app.app_context():
+        executor.drain(WAIT)
+    # With the door open, they may have run before shutdown came to them.
+    assert waits or not cancels or all(future.cancelled() for future in futures)
+    assert cancels or [future.result(WAIT) for future in futures] == [0, 1, 4]
+
+
+def test_a_job_out_of_time_fails_and_is_ended_or_keeps_its_worker_as_the_table_says(
+    backend: Backend, executor: Executor, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed: list[object] = []
+
+    def receive(_: Flask, **sent: Any) -> None:
+        failed.append(sent["exception"])
+
+    if backend.name == "inline":
+        threading.Timer(0.2, door.open).start()
+    with job_failed.connected_to(receive):
+        future = executor.options(timeout=0.1).submit(remote_app.wait_at, door.address)
+        error = future.exception(WAIT)
+        next_one = executor.submit(remote_app.power, 3)
+        if backend.carries("a [`timeout`]"):
+            assert next_one.result(WAIT) == 9
+        elif backend.name != "inline":
+            assert (next_one.state, executor.stats().running) == ("pending", 1)
+            assert future.job.cancel_requested
+        door.open()
+        assert next_one.result(WAIT) == 9
+        executor.drain(WAIT)
+
+    assert isinstance(error, JobTimeout)
+    assert str(error) == "the job 'wait_at' has not ended within its 0.1 s"
+    assert failed == [error]
+    assert executor.stats().failed == 1
+    assert "has not ended" not in caplog.text
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_job_in_time_is_left_alone(executor: Executor, awaited: bool) -> None:
+    options = executor.options(timeout=WAIT)
+
+    async def view() -> int:
+        return await options.submit_async(remote_app.power, 3)
+
+    assert (asyncio.run(view()) if awaited else options.submit(remote_app.power, 3).result()) == 9
+    assert options.submit(remote_app.square_later, 3).result(WAIT) == 9
+
+
+def test_a_coroutine_job_out_of_time_is_ended_wherever_it_runs(
+    executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    future = executor.options(timeout=0.1).submit(remote_app.hang_later)
+
+    assert isinstance(future.exception(WAIT), JobTimeout)
+    executor.drain(WAIT)
+    assert executor.stats().failed == 1
+    assert not caplog.records
+
+
+def test_the_interpreter_is_for_python_3_14_and_later(app: Flask) -> None:
+    app.config["EXECUTOR_TYPE"] = "interpreter"
+
+    if sys.version_info >= (3, 14):
+        Executor(app)
+        return
+    with pytest.raises(
+        ValueError, match=r"'interpreter', which needs Python 3\.14 or later; this is"
+    ):
+        Executor(app)

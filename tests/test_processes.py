@@ -1,0 +1,591 @@
+"""Worker processes: how they start, what they inherit, and how they end."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing.connection
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, g, request
+
+from flask_executor import (
+    AppNotFound,
+    Executor,
+    JobTimeout,
+    NotPicklable,
+    WorkerDied,
+)
+from tests import remote_app
+from tests.conftest import ROOT, WAIT, Door, MakeExecutor
+
+METHODS = multiprocessing.get_all_start_methods()
+
+# The other threads of this process hold no lock that a forked child would need.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
+
+@pytest.fixture
+def processes(app: Flask, executors: MakeExecutor) -> Executor:
+    return executors(app, type="process", max_workers=1, mp_context="forkserver")
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def of_method(app: Flask, executors: MakeExecutor, method: str) -> Executor:
+    """An executor with one process of each start method."""
+    return executors(app, type="process", max_workers=1, mp_context=method)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until the process, no child of this one, is gone."""
+    done = threading.Event()
+    for _ in range(int(WAIT * 100)):
+        try:
+            # A zombie has ended, too: nobody has asked for its exit code yet.
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except OSError:
+            return
+        done.wait(0.01)
+    raise AssertionError(f"process {pid} goes on")
+
+
+# Start
+
+
+def test_the_start_method_is_that_of_the_settings(of_method: Executor, method: str) -> None:
+    process_class = of_method.submit(remote_app.process_class).result(WAIT)
+
+    assert process_class.lower() == f"{method}process"
+
+
+def test_the_start_methods_of_others_are_left_alone(app: Flask, executors: MakeExecutor) -> None:
+    before = multiprocessing.get_start_method()
+
+    executors(app, type="process", mp_context="spawn").submit(remote_app.pid).result(WAIT)
+
+    assert multiprocessing.get_start_method() == before
+
+
+def test_processes_are_started_when_they_are_needed(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app, type="process", max_workers=3, mp_context="forkserver")
+
+    pids = {executor.submit(remote_app.pid).result(WAIT) for _ in range(5)}
+
+    assert len(pids) == 1
+    assert [child.pid for child in multiprocessing.active_children()] == list(pids)
+
+
+def test_a_forked_worker_inherits_nothing_of_the_request_that_starts_it(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, type="process", mp_context="fork", push_app_context=False)
+    remote_app.variable.set("from the submitter")
+
+    with app.test_request_context("/first"):
+        g.user = "ada"
+        seen = executor.submit(remote_app.contexts).result(WAIT)
+
+    assert seen == {"app": False, "request": None, "g": None, "contextvars": "unset"}
+
+
+def test_a_worker_does_not_start_workers_when_the_app_or_a_job_submits(
+    of_method: Executor,
+) -> None:
+    *_, pids, threads = of_method.submit(remote_app.submit_more, 3).result(WAIT)
+
+    assert len(set(pids)) == 1
+    assert threads == 2, "the main one, and the one that watches for the end of the parent"
+
+
+def test_an_app_that_submits_while_a_worker_loads_it_has_that_done_in_the_worker(
+    executors: MakeExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "eager_app.py").write_text(
+        "import os\n"
+        "from flask import Flask\n"
+        "from flask_executor import Executor\n"
+        "app = Flask(__name__)\n"
+        "app.config.update(EXECUTOR_TYPE='process', EXECUTOR_MP_CONTEXT='spawn')\n"
+        "executor = Executor(app)\n"
+        "at_import = executor.submit(os.getpid) if 'WORKERS_ONLY' in os.environ else None\n"
+        "def pids(): return at_import.result(), os.getpid()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import eager_app  # type: ignore[import-not-found]
+
+    monkeypatch.setenv("WORKERS_ONLY", "1")
+    at_import, in_job = eager_app.executor.submit(eager_app.pids).result(WAIT)
+    eager_app.executor.shutdown()
+
+    assert at_import == in_job != os.getpid()
+
+
+# The app over there
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("tests.remote_app", "tests.remote_app"),
+        ("tests.remote_app:app", "tests.remote_app"),
+        ("tests.remote_app:create_app()", "made_by_a_factory"),
+        ("tests.remote_app:create_app", "made_by_a_factory"),
+    ],
+)
+def test_workers_load_the_app_that_the_settings_name(
+    app: Flask, executors: MakeExecutor, path: str, name: str
+) -> None:
+    executor = executors(app, type="process", max_workers=1, mp_context="forkserver", app=path)
+
+    names = [executor.submit(remote_app.app_name_and_id).result(WAIT) for _ in range(3)]
+
+    assert {each for each, _ in names} == {name}
+    assert len({identity for _, identity in names}) == 1, "it is loaded once"
+
+
+def test_workers_find_the_app_as_a_global_of_its_module(of_method: Executor) -> None:
+    own = remote_app.app
+    with own.app_context():
+        name = remote_app.executor.submit(remote_app.app_name).result(WAIT)
+        remote_app.executor.shutdown()
+        del own.extensions["flask_executor."]
+        remote_app.executor.init_app(own)
+
+    assert name == "tests.remote_app"
+
+
+def test_an_app_that_workers_cannot_find_is_refused_at_the_first_submit(
+    app: Flask, executors: MakeExecutor, method: str
+) -> None:
+    del app.config["EXECUTOR_APP"]
+    executor = executors(app, type="process", mp_context=method)
+
+    for _ in range(2):
+        with pytest.raises(
+            AppNotFound, match=r"'app': it is no global of the module 'app'; set EXECUTOR_APP to wh"
+        ):
+            executor.submit(remote_app.power, 3)
+    assert executor.stats().submitted == 0
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("tests.no_such_module:app", "NoAppException"),
+        ("tests.remote_app:nothing", "NoAppException"),
+        ("tests.remote_app:fail()", "LookupError: ('on purpose'"),
+        ("tests.remote_app:exit_at_once()", "SystemExit: 3"),
+    ],
+)
+def test_an_app_that_cannot_be_loaded_fails_each_job_with_the_reason(
+    app: Flask, executors: MakeExecutor, path: str, reason: str
+) -> None:
+    executor = executors(app, type="process", max_workers=1, mp_context="forkserver", app=path)
+
+    errors = [executor.submit(remote_app.power, 3).exception(WAIT) for _ in range(2)]
+
+    for error in errors:
+        assert isinstance(error, AppNotFound)
+        assert f"a worker could not load the app {path!r}: {reason[:10]}" in str(error)
+        assert "see the setting EXECUTOR_APP" in str(error)
+        assert "Traceback" in str(error.__cause__)
+
+
+SCRIPT = """
+import os, sys
+from flask import Flask, current_app
+from flask_executor import AppNotFound, Executor, NotPicklable
+
+def job():
+    return current_app.name
+
+app = Flask(__name__)
+app.config.update(EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT=sys.argv[1])
+executor = Executor(app)
+
+if __name__ == "__main__":
+    for call in [lambda: executor.submit(job), lambda: executor.submit(os.getpid)]:
+        try:
+            print(call().result(20))
+        except (AppNotFound, NotPicklable) as error:
+            print(type(error).__name__, error)
+"""
+
+
+def test_a_script_is_told_that_its_functions_and_app_cannot_be_found_but_with_fork(
+    method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    done = run_script(tmp_path, method)
+
+    job, pid = done.stdout.splitlines()
+    if method == "fork":
+        assert job == "script"
+        assert pid.isdigit()
+    else:
+        assert job.startswith("NotPicklable the function of the job 'job', <function job at")
+        assert "it belongs to the module __main__, which is another one in a worker" in job
+        assert pid.startswith("AppNotFound workers cannot find the app 'script': it belongs to the")
+        assert "set EXECUTOR_APP to where it is" in pid
+    assert done.stderr == ""
+
+
+def run_script(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "script.py", *args],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 2,
+        check=True,
+    )
+
+
+# Death
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_a_worker_that_dies_fails_its_job_and_what_waits_runs_once_in_another(
+    of_method: Executor, door: Door, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "lines"
+    if how == "exit":
+        died = of_method.submit(remote_app.die_at, door.address)
+    else:
+        died = of_method.submit(remote_app.wait_at, door.address)
+    waiting = [of_method.submit(remote_app.note, str(path), n) for n in range(5)]
+    door.await_arrival()
+    [worker] = multiprocessing.active_children()
+
+    door.open() if how == "exit" else worker.kill()
+
+    error = died.exception(WAIT)
+    assert isinstance(error, WorkerDied)
+    expected = "exit code 9" if how == "exit" else "killed by SIGKILL"
+    assert str(error) == (
+        f"the worker process {worker.pid} died ({expected}) while it ran the job, which is not run "
+        "again; other jobs go on"
+    )
+    pids = {future.result(WAIT) for future in waiting}
+    assert len(pids) == 1
+    assert worker.pid not in pids
+    assert path.read_text().split() == ["0", "1", "2", "3", "4"]
+    of_method.drain(WAIT)
+    assert (of_method.stats().failed, of_method.stats().succeeded) == (1, 5)
+
+
+def test_the_neighbours_of_a_worker_that_dies_survive(
+    app: Flask, executors: MakeExecutor, door: Door, method: str
+) -> None:
+    executor = executors(app, type="process", max_workers=2, mp_context=method)
+    neighbour = executor.submit(remote_app.wait_at, door.address)
+    door.await_arrival()
+
+    died = executor.submit(remote_app.die)
+
+    assert isinstance(died.exception(WAIT), WorkerDied)
+    assert executor.submit(remote_app.power, 3).result(WAIT) == 9
+    assert neighbour.state == "running"
+    door.open()
+    assert neighbour.result(WAIT) != os.getpid()
+
+
+def test_a_worker_that_died_while_it_was_idle_costs_no_job(of_method: Executor) -> None:
+    of_method.submit(remote_app.pid).result(WAIT)
+    of_method.drain(WAIT)
+    [worker] = multiprocessing.active_children()
+    worker.kill()
+    multiprocessing.connection.wait([worker.sentinel], WAIT)
+
+    assert of_method.submit(remote_app.pid).result(WAIT) != worker.pid
+    assert of_method.stats().failed == 0
+
+
+def test_many_deaths_among_many_jobs_lose_and_double_none(
+    app: Flask, executors: MakeExecutor, tmp_path: Path
+) -> None:
+    executor = executors(app, type="process", max_workers=2, mp_context="forkserver")
+    path = tmp_path / "lines"
+
+    futures = [
+        executor.submit(remote_app.die)
+        if n % 10 == 5
+        else executor.submit(remote_app.note, str(path), n)
+        for n in range(60)
+    ]
+    executor.drain(WAIT * 2)
+
+    assert Counter(future.state for future in futures) == {"succeeded": 54, "failed": 6}
+    assert {type(future.exception()) for future in futures} == {type(None), WorkerDied}
+    assert sorted(map(int, path.read_text().split())) == [n for n in range(60) if n % 10 != 5]
+
+
+def test_a_worker_that_dies_as_it_starts_fails_the_job_that_it_was_for(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(
+        app, type="process", max_workers=1, mp_context="forkserver", app="tests.remote_app:die()"
+    )
+
+    errors = [executor.submit(remote_app.power, 3).exception(WAIT) for _ in range(2)]
+
+    for error in errors:
+        assert isinstance(error, WorkerDied)
+        assert "(exit code 9) before it could run the job" in str(error)
+
+
+# Time
+
+
+def test_a_job_out_of_time_is_killed_and_its_neighbour_survives(
+    app: Flask, executors: MakeExecutor, door: Door, method: str
+) -> None:
+    executor = executors(app, type="process", max_workers=2, mp_context=method)
+    neighbour = executor.submit(remote_app.wait_at, door.address)
+    door.await_arrival()
+
+    hung = executor.options(timeout=0.1).submit(remote_app.hang)
+
+    assert isinstance(hung.exception(WAIT), JobTimeout)
+    assert executor.submit(remote_app.power, 3).result(WAIT) == 9
+    door.open()
+    assert neighbour.result(WAIT) != os.getpid()
+    executor.drain(WAIT)
+    assert (executor.stats().failed, executor.stats().succeeded) == (1, 2)
+
+
+def test_the_time_of_a_job_does_not_begin_before_its_worker_is_ready(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(
+        app,
+        type="process",
+        max_workers=1,
+        mp_context="spawn",  # takes longer than that to start and to load the app
+        app="tests.remote_app:load_slowly()",
+    )
+
+    assert executor.options(timeout=0.4).submit(remote_app.power, 3).result(WAIT) == 9
+
+
+def test_a_decorated_job_has_the_time_it_was_decorated_with_unless_told_otherwise(
+    app: Flask,
+) -> None:
+    executor = Executor()
+
+    @executor.job(timeout=0.05)
+    async def hang() -> None:
+        await remote_app.hang_later()
+
+    @executor.job(timeout=WAIT)
+    async def hang_longer() -> None:
+        await remote_app.hang_later()
+
+    executor.init_app(app)
+    short = [hang.submit(), executor.submit(hang), executor.options(key="a").submit(hang)]
+    short += [executor.options(timeout=0.05).submit(hang_longer)]
+
+    assert {type(future.exception(WAIT)) for future in short} == {JobTimeout}
+    assert hang.timeout == 0.05
+    executor.shutdown()
+
+
+# End
+
+
+def test_the_workers_end_with_the_executor(of_method: Executor) -> None:
+    worker = of_method.submit(remote_app.pid).result(WAIT)
+    alive = [child.pid for child in multiprocessing.active_children()]
+
+    of_method.shutdown()
+
+    assert alive == [worker]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_is_replaced_after_so_many_jobs(
+    app: Flask, executors: MakeExecutor, method: str
+) -> None:
+    executor = executors(
+        app, type="process", max_workers=1, max_tasks_per_child=2, mp_context=method
+    )
+
+    pids = [executor.submit(remote_app.pid).result(WAIT) for _ in range(5)]
+
+    assert len(set(pids)) == 3
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+
+
+ORPHAN = """
+import os, sys, threading
+sys.path.insert(0, {root!r})
+from flask import Flask
+from flask_executor import Executor
+from tests import remote_app
+
+if __name__ == "__main__":
+    app = Flask("app")
+    app.config.update(
+        EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT=sys.argv[1], EXECUTOR_MAX_WORKERS=2,
+        EXECUTOR_APP="tests.remote_app:app",
+    )
+    executor = Executor(app)
+    idle = executor.submit(remote_app.pid).result()
+    hung = executor.submit(remote_app.tell_and_hang, sys.argv[2])
+    print(idle, flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(method: str, door: Door, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ORPHAN.format(root=str(ROOT)))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    parent = subprocess.Popen(
+        [sys.executable, "script.py", method, str(pipe)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with parent:
+        hung = int(pipe.read_text())
+        idle = int(parent.stdout.readline())  # type: ignore[union-attr]
+        parent.kill()
+
+    for worker in (idle, hung):
+        wait_for_end(worker)
+
+
+def test_an_interrupt_of_the_whole_group_lets_running_jobs_end(method: str, tmp_path: Path) -> None:
+    source = """
+        import os, signal, sys
+        sys.path.insert(0, {root!r})
+        from flask import Flask
+        from flask_executor import Executor
+        from tests import remote_app
+
+        if __name__ == "__main__":
+            app = Flask("app")
+            app.config.update(
+                EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT=sys.argv[1], EXECUTOR_MAX_WORKERS=1,
+                EXECUTOR_APP="tests.remote_app:app",
+            )
+            executor = Executor(app)
+            executor.submit(remote_app.tell_and_go_on, sys.argv[2], sys.argv[3])
+            waiting = executor.submit(remote_app.note, sys.argv[3], "waited")
+            open(sys.argv[2]).read()
+            os.killpg(os.getpgrp(), signal.SIGINT)
+            signal.pause()
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(source).format(root=str(ROOT)))
+    pipe, lines = tmp_path / "pipe", tmp_path / "lines"
+    os.mkfifo(pipe)
+
+    done = subprocess.run(
+        [sys.executable, "script.py", method, str(pipe), str(lines)],
+        cwd=tmp_path,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 2,
+        check=False,
+    )
+
+    assert lines.read_text() == "went on\nwaited\n"
+    assert done.stderr.count("KeyboardInterrupt") == 1, done.stderr
+
+
+def test_what_comes_back_after_the_deadline_still_reaches_its_future(
+    app: Flask, executors: MakeExecutor, door: Door
+) -> None:
+    executor = executors(
+        app, type="process", max_workers=1, shutdown_timeout=0.01, mp_context="forkserver"
+    )
+    future = executor.submit(remote_app.wait_at, door.address, "result")
+    door.await_arrival()
+
+    executor.shutdown()
+    door.open()
+
+    assert future.result(WAIT) == "result"
+
+
+def test_a_callback_of_a_process_job_cannot_wait_for_itself(
+    processes: Executor, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    future = processes.submit(remote_app.wait_at, door.address, 9)
+    future.add_done_callback(lambda _: processes.drain())
+    door.await_arrival()
+    door.open()
+
+    assert future.result(WAIT) == 9
+    processes.drain(WAIT)
+    assert processes.submit(remote_app.power, 2).result(WAIT) == 4
+    assert "cannot drain its own executor" in caplog.text
+
+
+class Parcel:
+    """Something that travels."""
+
+
+def test_a_process_job_that_is_over_holds_nothing_that_only_it_needed(
+    app: Flask, processes: Executor, door: Door
+) -> None:
+    running = processes.submit(remote_app.wait_at, door.address)
+    with app.test_request_context("/static/path"):
+        parcel = g.value = Parcel()
+        references = [weakref.ref(each) for each in (parcel, g._get_current_object())]
+        references.append(weakref.ref(request._get_current_object()))
+        future = processes.submit(remote_app.give_back, parcel)
+    references.append(weakref.ref(future._scope.context))
+    del parcel
+    door.await_arrival()
+    door.open()
+    processes.drain(WAIT)
+    gc.collect()
+
+    assert [reference() for reference in references] == [None] * 4
+    assert isinstance(future.result()[0][0], Parcel)
+    assert running.result() != os.getpid()
+
+
+def test_an_argument_is_pickled_once_and_in_the_caller(processes: Executor) -> None:
+    counting = Counting()
+
+    processes.submit(remote_app.give_back, counting).result(WAIT)
+
+    assert counting.pickled_by == [threading.get_ident()]
+
+
+class Counting:
+    """Notes which threads pickle it."""
+
+    def __init__(self) -> None:
+        self.pickled_by: list[int] = []
+
+    def __reduce__(self) -> Any:
+        self.pickled_by.append(threading.get_ident())
+        return Counting, ()
+
+
+def test_a_key_that_cannot_be_pickled_is_refused(processes: Executor) -> None:
+    with pytest.raises(NotPicklable, match="the key of the job 'power', <unlocked"):
+        processes.submit_stored(threading.Lock(), remote_app.power, 2)
