@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
+import concurrent.futures.thread
 import multiprocessing.connection
 import os
 import signal
@@ -185,8 +186,12 @@ def _start() -> None:
     """What a worker process does first."""
     # Ctrl-C reaches each process of a terminal: to end the workers is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A forked worker has inherited the handlers of a server.
+    # A forked worker has inherited the handlers of a server,
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # and the list of its parent's pools, which at exit it would wake to end them. The locks for
+    # that may be held for ever, by threads that it has not inherited.
+    concurrent.futures.process._threads_wakeups.clear()  # type: ignore[attr-defined]
+    concurrent.futures.thread._threads_queues.clear()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
