@@ -75,7 +75,7 @@ class AppExecutor:
         if isinstance(fn, Job):
             timeout = fn.timeout if timeout is None else timeout
         if not queue.in_process:
-            call = run, queue.pack(job, timeout, fn, args, kwargs), {}
+            call = run, queue.workers.pack(job, timeout, fn, args, kwargs), {}
         elif fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn):
             runs_on_loop = queue.has_loop()
             if not runs_on_loop:
@@ -131,7 +131,7 @@ class AppExecutor:
         if not self._goes_in_chunks(chunksize):
             chunksize = 1
         if buffersize is None:
-            workers = self.queue.open_pool().max_workers
+            workers = self.queue.workers.open().max_workers
             chunks = 2 * int(workers) if workers < math.inf else 1
         else:
             chunks = max(buffersize // chunksize, 1)

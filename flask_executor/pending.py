@@ -7,21 +7,20 @@ import os
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from . import signals
 from .context import capture
 from .coroutines import CoroutineJobs
-from .exceptions import ExecutorClosed, WorkerDied
+from .exceptions import ExecutorClosed
 from .log import log_failure
 from .loop import GRACE, LoopThread
-from .pickling import dumps_call
-from .remote import prepare, ticket_for
 from .running import run_here, run_there
 from .stats import Counts, Stats
+from .workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 
     from .context import Scope
     from .futures import JobFuture, JobInfo
-    from .pools import Backend, Pool
-    from .remote import Ticket
+    from .pools import Backend
     from .settings import Settings
 
 __all__ = ["Drain", "JobQueue"]
@@ -77,16 +75,12 @@ class JobQueue:
         # for a job that waits for it.
         self.ends = ThreadPoolExecutor(thread_name_prefix=f"{name}-ends")
         self.coroutines = CoroutineJobs(self, _call_here if self.inline else self.loop.call)
+        self.workers = Workers(app, settings, backend, name, on_first_open=self._on_first_open)
         self._executor = executor
-        self._name = name
-        self._backend = backend
-        self._ticket: Ticket | None = None
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._waiting: deque[JobFuture[Any]] = deque()
         self._lock = threading.RLock()  # guards all below
-        self._pool: Pool | None = None
-        self._has_opened = False
         self._is_closed = False
         self._drains: set[Drain] = set()
         self._ended_drains = Counts()
@@ -104,22 +98,6 @@ class JobQueue:
         if self.inline:
             return asyncio._get_running_loop() is not None
         return self.in_process
-
-    def pack(
-        self,
-        job: JobInfo,
-        timeout: float | None,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Ticket, bytes]:
-        """What a worker in another process is sent to run a job.
-
-        :raises NotPicklable: if the call cannot travel
-        :raises AppNotFound: if workers cannot find the app
-        """
-        call = dumps_call(job, timeout, fn, args, kwargs, knows_main=self._backend.knows_main)
-        return self._ticket_of_workers(), call
 
     def check_open(self) -> None:
         """Refuse what comes too late.
@@ -140,7 +118,7 @@ class JobQueue:
             return
         with self._lock:
             self.check_open()
-            self.open_pool()  # before the job is counted, as it may fail
+            self.workers.open()  # before the job is counted, as it may fail
             self._submitted += 1
             drain = self._place(future)
         if drain is not None:
@@ -174,41 +152,6 @@ class JobQueue:
                 drain.counts.started += 1
                 return future
 
-    def open_pool(self) -> Pool:
-        """The pool, opened at its first use."""
-        with self._lock:
-            if self._pool is None:
-                self._pool = self._backend.open(self.settings, self._name, self._prepare)
-                if not (self.in_process or self._has_opened):
-                    self._has_opened = True
-                    _finish_before_exit(self)
-            return self._pool
-
-    def has_pool(self) -> bool:
-        """Whether the pool is open."""
-        return self._pool is not None
-
-    def replace_pool(self, broken: Pool) -> None:
-        """Have the next job open another pool."""
-        with self._lock:
-            if self._pool is broken:
-                self._pool = None
-        cast("Executor", broken.executor).shutdown(wait=False)
-
-    def send(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Pool, Future[Any]]:
-        """Hand a call to the pool, or if that has broken, to the one that takes its place."""
-        pool = self.open_pool()
-        try:
-            return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
-        except BrokenExecutor as error:
-            if isinstance(error, WorkerDied):
-                raise
-            self.replace_pool(pool)
-        pool = self.open_pool()
-        return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
-
     def on_cancelled(self, future: JobFuture[Any]) -> None:
         """Note that *future* was cancelled while it waited."""
         with self._lock:
@@ -240,7 +183,7 @@ class JobQueue:
                 total.add(drain.counts)
             ended = total.succeeded + total.failed + total.cancelled
             return Stats(
-                workers=self._count_workers(),
+                workers=self.workers.count(),
                 submitted=self._submitted,
                 pending=self._submitted - self._cancelled - total.started,
                 running=total.started - ended,
@@ -278,19 +221,6 @@ class JobQueue:
         except TimeoutError:
             self._give_up()
         self._close(wait=idle.done())
-
-    def _count_workers(self) -> float:
-        if self._pool is None and not self._backend.opens_lightly:
-            return self.settings.max_workers or 0
-        return self.open_pool().max_workers
-
-    def _ticket_of_workers(self) -> Ticket:
-        if self._ticket is None:
-            self._ticket = ticket_for(self.app, self.settings, knows_main=self._backend.knows_main)
-        return self._ticket
-
-    def _prepare(self) -> Callable[[], object]:
-        return partial(prepare, self._ticket_of_workers())
 
     def _put_on_loop(self, future: JobFuture[Any], delay: float | None) -> None:
         with self._lock:
@@ -340,9 +270,13 @@ class JobQueue:
             timer.cancel()
             self.leave(future.job._number)
 
+    def _on_first_open(self) -> None:
+        if not self.in_process:
+            _finish_before_exit(self)
+
     def _place(self, future: JobFuture[Any]) -> Drain | None:
         # Called with the lock held.
-        pool = self.open_pool()
+        pool = self.workers.open()
         if len(self._drains) >= pool.max_workers:
             self._waiting.append(future)
             return None
@@ -351,7 +285,7 @@ class JobQueue:
         return drain
 
     def _begin(self, drain: Drain, future: JobFuture[Any]) -> None:
-        executor = self.open_pool().executor
+        executor = self.workers.open().executor
         if executor is None:
             self._drain(drain)
         elif self.in_process:
@@ -387,9 +321,7 @@ class JobQueue:
         wait(running, GRACE)
 
     def _close(self, *, wait: bool) -> None:
-        pool = self._pool
-        if pool is not None and pool.executor is not None:
-            pool.executor.shutdown(wait=wait)
+        self.workers.close(wait=wait)
         # What is still out may come back after the deadline.
         self.idle().add_done_callback(lambda _: self.ends.shutdown(wait=False))
         self.loop.stop(wait=wait)

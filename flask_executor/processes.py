@@ -190,8 +190,8 @@ def _start() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # and the list of its parent's pools, which at exit it would wake to end them. The locks for
     # that may be held for ever, by threads that it has not inherited.
-    concurrent.futures.process._threads_wakeups.clear()  # type: ignore[attr-defined]
-    concurrent.futures.thread._threads_queues.clear()
+    concurrent.futures.process._threads_wakeups.clear()
+    concurrent.futures.thread._threads_queues.clear()  # type: ignore[attr-defined]
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

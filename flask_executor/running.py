@@ -81,10 +81,10 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
     while (future := queue.take(drain)) is not None:
         call = future._take_call()
         try:
-            pool, sent = queue.send(*call)
+            pool, sent = queue.workers.send(*call)
         except Exception as error:
             _end_there(queue, drain, future, outcome_of(future, error))
-            if not queue.has_pool():
+            if not queue.workers.is_open():
                 _fail_waiting(queue, drain, error)
                 return
             continue
@@ -192,7 +192,7 @@ def _outcome_there(
     except (BrokenExecutor, concurrent.futures.CancelledError) as broken:
         if isinstance(broken, WorkerDied):
             return outcome_of(future, broken)
-        queue.replace_pool(pool)
+        queue.workers.replace(pool)
         died = WorkerDied(f"the pool broke while it had the job, which is not run again: {broken}")
         died.__cause__ = broken
         return outcome_of(future, died)

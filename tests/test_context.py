@@ -278,7 +278,7 @@ def test_a_worker_shows_nothing_of_the_last_job(app, executors, push_app_context
         return executor.submit(threading.current_thread).result(WAIT)
 
     in_view(app, view)
-    pool = app.extensions["flask_executor."].queue.open_pool().executor
+    pool = app.extensions["flask_executor."].queue.workers.open().executor
     seen = pool.submit(lambda: (has_app_context(), has_request_context(), tenant.get()))
 
     assert seen.result(WAIT) == (False, False, "nobody")
@@ -435,8 +435,8 @@ def test_threads_that_inherit_contextvars_inherit_none_from_the_submitter(app, e
             pool.shutdown(**options)
 
     queue = app.extensions["flask_executor."].queue
-    pool = queue.open_pool().executor
-    queue._pool = type(queue.open_pool())(Pool(), 1)
+    pool = queue.workers.open().executor
+    queue.workers._pool = type(queue.workers.open())(Pool(), 1)
 
     def view():
         tenant.set("acme")

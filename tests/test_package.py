@@ -41,6 +41,7 @@ ORDER = [
     "running",
     "coroutines",
     "remote",
+    "workers",
     "pending",
     "job",
     "app_executor",

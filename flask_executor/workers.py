@@ -1,0 +1,127 @@
+"""The workers of one app: their pool, and how a call gets to those in other processes."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from .exceptions import WorkerDied
+from .pickling import dumps_call
+from .remote import prepare, ticket_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor, Future
+
+    from flask import Flask
+
+    from .futures import JobInfo
+    from .pools import Backend, Pool
+    from .remote import Ticket
+    from .settings import Settings
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """A pool that is opened at its first use, and again after it has broken.
+
+    :param name: the beginning of the names of its threads
+    :param on_first_open: called when it is first opened
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        backend: Backend,
+        name: str,
+        on_first_open: Callable[[], object],
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._backend = backend
+        self._name = name
+        self._on_first_open = on_first_open
+        self._ticket: Ticket | None = None
+        self._lock = threading.RLock()  # as JobQueue's, which says why
+        self._pool: Pool | None = None  # guarded by _lock
+        self._has_opened = False  # guarded by _lock
+
+    def open(self) -> Pool:
+        """The pool, opened if it is not.
+
+        :raises OSError: if it is on other machines, and they cannot be reached
+        """
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._backend.open(self._settings, self._name, self._prepare)
+                if not self._has_opened:
+                    self._has_opened = True
+                    self._on_first_open()
+            return self._pool
+
+    def is_open(self) -> bool:
+        """Whether there is a pool."""
+        return self._pool is not None
+
+    def count(self) -> float:
+        """How many jobs can run at a time; 0 if that is not known before the first one."""
+        if self._pool is None and not self._backend.opens_lightly:
+            return self._settings.max_workers or 0
+        return self.open().max_workers
+
+    def pack(
+        self,
+        job: JobInfo,
+        timeout: float | None,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Ticket, bytes]:
+        """What a worker in another process is sent to run a job.
+
+        :raises NotPicklable: if the call cannot travel
+        :raises AppNotFound: if workers cannot find the app
+        """
+        knows_main = self._backend.knows_main
+        call = dumps_call(job, timeout, fn, args, kwargs, knows_main=knows_main)
+        return self._ticket_here(), call
+
+    def send(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Pool, Future[Any]]:
+        """Hand a call to the pool, or if that has broken, to the one that takes its place."""
+        pool = self.open()
+        try:
+            return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
+        except BrokenExecutor as error:
+            if isinstance(error, WorkerDied):
+                raise
+            self.replace(pool)
+        pool = self.open()
+        return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
+
+    def replace(self, broken: Pool) -> None:
+        """Have the next job open another pool."""
+        with self._lock:
+            if self._pool is broken:
+                self._pool = None
+        cast("Executor", broken.executor).shutdown(wait=False)
+
+    def close(self, *, wait: bool) -> None:
+        """Shut the pool down."""
+        pool = self._pool
+        if pool is not None and pool.executor is not None:
+            pool.executor.shutdown(wait=wait)
+
+    def _ticket_here(self) -> Ticket:
+        if self._ticket is None:
+            knows_main = self._backend.knows_main
+            self._ticket = ticket_for(self._app, self._settings, knows_main=knows_main)
+        return self._ticket
+
+    def _prepare(self) -> Callable[[], object]:
+        return partial(prepare, self._ticket_here())
