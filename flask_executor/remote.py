@@ -32,13 +32,17 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
+    LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
 __all__ = ["Chunk", "Ticket", "in_worker", "prepare", "run", "ticket_for"]
 
 # Set by the first call: a process is a worker as a whole, and stays one.
 _is_worker = threading.Event()
 _loading = threading.Lock()
-_loops = threading.local()
+
+# Of the job that runs: seconds that it may take, and what makes the loop it runs on.
 _timeout: ContextVar[float | None] = ContextVar("flask_executor.timeout")
+_loop_factory: ContextVar[LoopFactory | None] = ContextVar("flask_executor.loop_factory")
 
 # The interpreter that this module was imported in. A spawned one has another; a forked one has
 # another process id.
@@ -56,7 +60,7 @@ class Ticket(NamedTuple):
     origin: tuple[str, int]
     app: str | None
     prefix: str
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+    loop_factory: LoopFactory | None
 
 
 class Chunk:
@@ -157,11 +161,11 @@ def _load_app(path: str, prefix: str) -> Flask:
 def _run(ticket: Ticket, call: bytes) -> Reply:
     try:
         prepare(ticket)
-        _loops.factory = ticket.loop_factory
         app = None if ticket.app is None else _load_app(ticket.app, ticket.prefix)
         id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
         running_job.set(RemoteJobInfo(id_, name, key))
         _timeout.set(timeout)
+        _loop_factory.set(ticket.loop_factory)
         return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs))
     except _ChunkFailed as failed:
         return Reply.of_error(failed.__cause__ or failed, failed.results)
@@ -174,13 +178,13 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
     if not is_coroutine_function(fn):
         return result
     work = within(result, _timeout.get(), running_job.get().name)
-    return _loop().run(work, context=copy_context())
+    runner = _runner_of(threading.get_ident(), _loop_factory.get())
+    return runner.run(work, context=copy_context())
 
 
-def _loop() -> asyncio.Runner:
-    """The loop of the calling thread, which lasts."""
-    runner: asyncio.Runner | None = getattr(_loops, "runner", None)
-    if runner is None:
-        runner = _loops.runner = asyncio.Runner(loop_factory=_loops.factory)
-        atexit.register(runner.close)
+@cache
+def _runner_of(thread: int, loop_factory: LoopFactory | None) -> asyncio.Runner:  # noqa: ARG001
+    # No threading.local: in a thread of an interpreter pool, that is another one for each call.
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    atexit.register(runner.close)
     return runner

@@ -489,6 +489,8 @@ def test_an_interrupt_of_the_whole_group_lets_running_jobs_end(method: str, tmp_
                 EXECUTOR_APP="tests.remote_app:app",
             )
             executor = Executor(app)
+            # As in a terminal, also where the tests run in the background.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             executor.submit(remote_app.tell_and_go_on, sys.argv[2], sys.argv[3])
             waiting = executor.submit(remote_app.note, sys.argv[3], "waited")
             open(sys.argv[2]).read()
