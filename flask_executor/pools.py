@@ -36,12 +36,15 @@ class Pool:
     :param max_workers: how many calls run at a time
     :param when_ready: calls a function once a call of the pool's can begin; None for at once
     :param kill: ends a call of the pool's that runs; None if that cannot be done
+    :param calls_back_freely: whether a done callback of a call may take its time and use the pool:
+        those of the stdlib's process pool may be called with a lock held
     """
 
     executor: Executor | None
     max_workers: float
     when_ready: Callable[[Future[Any], Callable[[], object]], object] | None = None
     kill: Callable[[Future[Any]], object] | None = None
+    calls_back_freely: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +139,19 @@ def _open_threads(settings: Settings, thread_name_prefix: str, _: Prepare) -> Po
     return Pool(pool, pool._max_workers)
 
 
-def _open_processes(settings: Settings, _: str, prepare: Prepare) -> Pool:
+def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepare) -> Pool:
     from .processes import ProcessPool  # noqa: PLC0415 - multiprocessing takes its time to import
 
-    pool = ProcessPool(settings.mp_context, settings.max_tasks_per_child, prepare)
+    max_workers = settings.max_workers or _count_processors()
+    pool = ProcessPool(
+        max_workers,
+        settings.mp_context,
+        settings.max_tasks_per_child,
+        prepare,
+        thread_name_prefix,
+    )
     return Pool(
-        pool,
-        settings.max_workers or _count_processors(),
-        when_ready=pool.when_ready,
-        kill=pool.kill,
+        pool, max_workers, when_ready=pool.when_ready, kill=pool.kill, calls_back_freely=True
     )
 
 

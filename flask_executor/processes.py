@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import concurrent.futures.process
-import concurrent.futures.thread
-import multiprocessing.connection
+import concurrent.futures
+import multiprocessing
 import os
 import signal
+import sys
 import threading
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from .exceptions import WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from multiprocessing.context import BaseContext
+    from collections.abc import Callable, Iterable
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnContext
 
 __all__ = ["ProcessPool"]
 
-# Under fork, a process that is started while another thread starts one inherits the other's pipes.
-# The pool would wait for both to close them before it saw that one has died.
+# Under fork, a process that is started while another thread starts one inherits the other's end of
+# a pipe, which would stay open when the other has died.
 _starting = threading.Lock()
 
 
 class ProcessPool(concurrent.futures.Executor):
-    """A pool of worker processes, each a stdlib pool of one.
+    """A pool of worker processes, each at the other end of a pipe of its own.
 
-    One that dies, or is killed, takes nothing but the call that it was at along; another takes its
-    place. A stdlib pool of many is broken then, with all of its calls.
-
-    It has no queue: each call that finds no idle process starts one.
+    The stdlib's shares its pipes among all processes: when one dies, it is broken with all of its
+    calls. Here a process that dies, or is killed, takes only the call along that it was at.
 
     :param start_method: how processes are started; None for the default
     :param max_calls: how many calls a process gets before another takes its place
@@ -40,163 +40,224 @@ class ProcessPool(concurrent.futures.Executor):
 
     def __init__(
         self,
+        max_workers: int,
         start_method: str | None,
         max_calls: int | None,
         prepare: Callable[[], Callable[[], object]],
+        thread_name_prefix: str,
     ) -> None:
-        self._context = multiprocessing.get_context(start_method)
+        self._context = cast("SpawnContext", multiprocessing.get_context(start_method))
         self._max_calls = max_calls
         self._prepare = prepare
-        self._lock = threading.RLock()  # guards all below
+        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix)
+        self._lock = threading.Lock()  # guards all below
         self._is_shut_down = False
         self._idle: list[_Worker] = []
-        self._busy: dict[Future[Any], _Worker] = {}
-        self._managers: set[threading.Thread] = set()
+        self._workers: set[_Worker] = set()
+        # Whoever lets go of the pool lets go of its processes.
+        weakref.finalize(self, _stop, self._workers).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call *fn* in an idle process, or else in a new one.
 
         :raises RuntimeError: after `shutdown`
         """
-        call: Future[Any] = Future()
-        call.set_running_or_notify_cancel()
-        while True:
-            worker = self._take()
-            with self._lock:
-                self._busy[call] = worker
-            try:
-                inner = worker.submit(fn, *args, **kwargs)
-            except BaseException as error:
-                with self._lock:
-                    del self._busy[call]
-                if not isinstance(error, BrokenExecutor):
-                    raise
-                if worker.calls > 1:
-                    continue  # It died while it was idle.
-                raise worker.obituary(error) from error
-            inner.add_done_callback(partial(self._on_done, worker, call))
-            return call
+        call = _Call()
+        self._threads.submit(self._run, call, (fn, args, kwargs))
+        return call
 
     def when_ready(self, call: Future[Any], fn: Callable[[], object]) -> None:
-        """Call *fn* once the process that *call* went to has started and is prepared."""
-        worker = self._busy.get(call)
-        if worker is not None:
-            worker.ready.add_done_callback(lambda _: fn())
+        """Call *fn* once a process has started, is prepared, and has got *call*."""
+        cast("_Call", call).sent.add_done_callback(lambda _: fn())
 
     def kill(self, call: Future[Any]) -> None:
         """Kill the process that is at *call*, which ends with `WorkerDied`, if it is not over."""
         with self._lock:
-            worker = self._busy.get(call)
+            worker = cast("_Call", call).worker
             if worker is not None:
-                worker.is_killed = True
+                worker.is_spent = True
                 worker.process.kill()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end each process after the one that it is at.
 
         :param wait: whether to wait for that
-        :param cancel_futures: of no effect, as no call waits here
+        :param cancel_futures: whether to cancel the calls that have got no process yet
         """
         with self._lock:
             self._is_shut_down = True
             idle, self._idle = self._idle, []
-        for worker in idle:
-            worker.retire()
+        _stop(idle)
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         if wait:
-            for manager in list(self._managers):
-                manager.join()
+            for worker in list(self._workers):
+                worker.process.join()
+
+    def _run(self, call: _Call, message: tuple[Any, ...]) -> None:
+        if not call.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._exchange(call, message)
+        except BaseException as error:
+            call.set_exception(error)
+        else:
+            call.set_result(result)
+        finally:
+            # A traceback of the exception holds this frame, which would hold the exception.
+            del call, message
+
+    def _exchange(self, call: _Call, message: tuple[Any, ...]) -> Any:
+        while True:
+            worker = self._take()
+            with self._lock:
+                call.worker = worker
+            try:
+                worker.connection.send(message)
+                break
+            except OSError:
+                # It died while it was idle, and does not have the whole of the call.
+                self._give_back(call, worker, is_usable=False)
+            except BaseException:
+                self._give_back(call, worker, is_usable=True)
+                raise
+        call.sent.set_result(None)
+        is_usable = False
+        try:
+            result = worker.receive("while it ran the job")
+            is_usable = True
+        finally:
+            self._give_back(call, worker, is_usable=is_usable)
+        return result
 
     def _take(self) -> _Worker:
         with self._lock:
-            if self._is_shut_down:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            while self._idle:
-                worker = self._idle.pop()
-                if worker.is_alive():
-                    return worker
-        worker = _Worker(self._context, self._prepare())
+            if self._idle:
+                return self._idle.pop()
+            self._workers -= {worker for worker in self._workers if worker.has_ended()}
+            others = list(self._workers)
+        worker = _Worker(self._context, self._prepare(), others)
         with self._lock:
-            self._managers = {manager for manager in self._managers if manager.is_alive()}
-            self._managers.add(worker.manager)
+            self._workers.add(worker)
+        worker.receive("before it could run the job")
         return worker
 
-    def _on_done(self, worker: _Worker, call: Future[Any], inner: Future[Any]) -> None:
-        # In the manager thread of the worker's own pool, which may hold that pool's lock if the
-        # worker has died.
-        error = inner.exception()
+    def _give_back(self, call: _Call, worker: _Worker, *, is_usable: bool) -> None:
         with self._lock:
-            del self._busy[call]
-            is_spent = worker.is_killed or worker.calls == self._max_calls
-            if not isinstance(error, BrokenExecutor):
-                if is_spent or self._is_shut_down:
-                    worker.retire()
-                else:
-                    self._idle.append(worker)
-        if isinstance(error, BrokenExecutor):
-            call.set_exception(worker.obituary(error))
-        elif error is not None:
-            call.set_exception(error)
-        else:
-            call.set_result(inner.result())
+            call.worker = None
+            worker.calls += 1
+            if worker.calls == self._max_calls or self._is_shut_down or not is_usable:
+                worker.is_spent = True
+            if not worker.is_spent:
+                self._idle.append(worker)
+        if worker.is_spent:
+            worker.stop()
+
+
+class _Call(Future[Any]):
+    """A call, and which process is at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worker: _Worker | None = None  # guarded by the pool's lock
+        self.sent: Future[None] = Future()
 
 
 class _Worker:
-    """A process, and the stdlib pool that it is the only one of."""
+    """A process, and this end of the pipe to it."""
 
-    def __init__(self, context: BaseContext, prepare: Callable[[], object]) -> None:
-        self._pool = ProcessPoolExecutor(1, context, initializer=_start)
-        self.is_killed = False
+    def __init__(
+        self, context: SpawnContext, prepare: Callable[[], object], others: list[_Worker]
+    ) -> None:
         self.calls = 0
+        self.is_spent = False
+        is_forked = context.get_start_method() == "fork"
         with _starting:
-            self.ready = self._pool.submit(prepare)
-        [self.process] = self._pool._processes.values()
-        self.manager: threading.Thread = self._pool._executor_manager_thread  # type: ignore[assignment]
+            self.connection, there = context.Pipe()
+            inherited = [self.connection, *(other.connection for other in others)]
+            self.process = context.Process(
+                target=_serve, args=(there, prepare, inherited if is_forked else ())
+            )
+            self.process.start()
+            there.close()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.calls += 1
-        return self._pool.submit(fn, *args, **kwargs)
+    def receive(self, when: str) -> Any:
+        """Wait for what the process sends.
 
-    def is_alive(self) -> bool:
-        # To ask for its exit code would be to take that away from the pool's thread. The sentinel
-        # is ready when it has died, but for a moment when that thread has just read it.
-        died = multiprocessing.connection.wait([self.process.sentinel], 0)
-        return not (died or self._pool._broken)
+        :raises WorkerDied: if it dies instead; that tells it was *when*
+        """
+        try:
+            return self.connection.recv()
+        except (OSError, EOFError) as error:
+            self.is_spent = True
+            raise self._obituary(when) from error
+        except BaseException:
+            # What it sent cannot be read, and so nothing that comes after.
+            self.is_spent = True
+            self.process.kill()
+            raise
 
-    def retire(self) -> None:
-        self._pool.shutdown(wait=False)
+    def stop(self) -> None:
+        """Have the process end after the call that it is at."""
+        with suppress(OSError):
+            self.connection.send(None)
+        self.connection.close()
 
-    def obituary(self, error: BaseException) -> WorkerDied:
-        # It has closed its pipes; its exit code is there in a moment.
+    def has_ended(self) -> bool:
+        return self.is_spent and not self.process.is_alive()
+
+    def _obituary(self, when: str) -> WorkerDied:
+        # It has closed its end of the pipe; its exit code should be there in a moment.
+        self.process.join(1)
+        self.process.kill()
         self.process.join(1)
         code = self.process.exitcode
         how = f"exit code {code}"
         if code is not None and code < 0:
             how = f"killed by {signal.Signals(-code).name}"
-        has_started = self.ready.done() and not isinstance(self.ready.exception(), BrokenExecutor)
-        what = "while it ran" if has_started else "before it could run"
-        died = WorkerDied(
-            f"the worker process {self.process.pid} died ({how}) {what} the job, which is not run "
-            "again; other jobs go on"
+        return WorkerDied(
+            f"the worker process {self.process.pid} died ({how}) {when}, which is not run again; "
+            "other jobs go on"
         )
-        died.__cause__ = error
-        return died
 
 
-def _start() -> None:
-    """What a worker process does first."""
+def _stop(workers: Iterable[_Worker]) -> None:
+    for worker in list(workers):
+        worker.stop()
+
+
+def _serve(
+    connection: Connection, prepare: Callable[[], object], inherited: Iterable[Connection]
+) -> None:
+    """What a worker process does."""
+    _let_go_of_the_parent(inherited)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(BaseException):  # Each call will find out, and tell.
+        prepare()
+    with suppress(OSError, EOFError):  # The parent has gone.
+        connection.send(None)
+        while (message := connection.recv()) is not None:
+            fn, args, kwargs = message
+            connection.send(fn(*args, **kwargs))
+            del message, fn, args, kwargs
+
+
+def _let_go_of_the_parent(inherited: Iterable[Connection]) -> None:
     # Ctrl-C reaches each process of a terminal: to end the workers is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A forked worker has inherited the handlers of a server,
+    # A forked worker has the handlers of a server,
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # and the list of its parent's pools, which at exit it would wake to end them. The locks for
-    # that may be held for ever, by threads that it has not inherited.
-    concurrent.futures.process._threads_wakeups.clear()
-    concurrent.futures.thread._threads_queues.clear()  # type: ignore[attr-defined]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # the pipes to other workers,
+    for connection in inherited:
+        connection.close()
+    # and the lists of the parent's pools. At exit it would wake their threads, which takes locks
+    # that those threads may have held when it was forked, and now hold for ever.
+    for module, pools in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        if f"concurrent.futures.{module}" in sys.modules:
+            getattr(sys.modules[f"concurrent.futures.{module}"], pools).clear()
 
 
 def _end_with_parent() -> None:
-    # A worker waits for calls; were its parent killed, it would wait for ever.
+    # Were its parent killed, a job would go on for nobody.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

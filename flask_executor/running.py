@@ -75,8 +75,8 @@ async def run_on_loop(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
 def run_there(queue: JobQueue, drain: Drain) -> None:
     """Send the next waiting job to another process, and when it is back, the one after it.
 
-    What comes back is taken up in a thread of the queue's: in the pool's own, the pool may hold a
-    lock that sending the next job, or a callback that submits one, would wait for.
+    What comes back is taken up in a thread of the queue's, if in the pool's own, the pool may hold
+    a lock that sending the next job, or a callback that submits one, would wait for.
     """
     while (future := queue.take(drain)) is not None:
         call = future._take_call()
@@ -92,7 +92,9 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
             future._call_in_scope(queue.notify, signals.job_started, future.job)
         _limit_there(queue, pool, future, sent)
         on_returned = partial(_on_returned, queue, drain, pool, future)
-        sent.add_done_callback(partial(queue.run_end, on_returned))
+        if not pool.calls_back_freely:
+            on_returned = partial(queue.run_end, on_returned)
+        sent.add_done_callback(on_returned)
         return
 
 

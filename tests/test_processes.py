@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing.connection
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -307,14 +307,15 @@ def test_the_neighbours_of_a_worker_that_dies_survive(
     assert neighbour.result(WAIT) != os.getpid()
 
 
-def test_a_worker_that_died_while_it_was_idle_costs_no_job(of_method: Executor) -> None:
+def test_a_worker_that_died_while_it_was_idle_costs_no_job(app: Flask, of_method: Executor) -> None:
     of_method.submit(remote_app.pid).result(WAIT)
     of_method.drain(WAIT)
-    [worker] = multiprocessing.active_children()
-    worker.kill()
-    multiprocessing.connection.wait([worker.sentinel], WAIT)
+    pool = app.extensions["flask_executor."].queue.workers.open().executor
+    [worker] = pool._workers
+    worker.process.kill()
+    assert worker.connection.poll(WAIT), "it is closed"
 
-    assert of_method.submit(remote_app.pid).result(WAIT) != worker.pid
+    assert of_method.submit(remote_app.pid).result(WAIT) != worker.process.pid
     assert of_method.stats().failed == 0
 
 
