@@ -84,6 +84,7 @@ class RemoteJobInfo(JobInfo):
 
     def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
         self._id = id_
+        self._queue = cast("JobQueue", None)  # none of this process
         self.name = name
         self.key = key
         self.cancel_requested = False

@@ -111,6 +111,10 @@ def test_a_worker_does_not_start_workers_when_the_app_or_a_job_submits(
     assert threads == 2, "the main one, and the one that watches for the end of the parent"
 
 
+def test_a_job_in_a_worker_can_wait_for_all_that_it_has_submitted(of_method: Executor) -> None:
+    assert of_method.submit(remote_app.drain_own_executor).result(WAIT) == 3
+
+
 def test_an_app_that_submits_while_a_worker_loads_it_has_that_done_in_the_worker(
     executors: MakeExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
