@@ -15,6 +15,7 @@ from .aio import stream
 from .coroutines import call_coroutine_function, is_coroutine_function
 from .futures import JobFuture, JobInfo
 from .job import Job
+from .loop import GRACE
 from .remote import Chunk, in_worker, run
 
 if TYPE_CHECKING:
@@ -70,20 +71,10 @@ class AppExecutor:
         queue = self.queue
         queue.check_open()
         job = JobInfo(queue, fn, key)
-        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = fn, args, kwargs
-        runs_on_loop = False
-        if isinstance(fn, Job):
-            timeout = fn.timeout if timeout is None else timeout
-        if not queue.in_process:
-            call = run, queue.workers.pack(job, timeout, fn, args, kwargs), {}
-        elif fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn):
-            runs_on_loop = queue.has_loop()
-            if not runs_on_loop:
-                call = call_coroutine_function, (job.name, timeout, fn, *args), kwargs
-                timeout = None
-        future: JobFuture[T] = JobFuture(
-            job, scope or queue.capture(), *call, runs_on_loop=runs_on_loop, timeout=timeout
-        )
+        if timeout is None and isinstance(fn, Job):
+            timeout = fn.timeout
+        scope = scope or queue.capture()
+        future: JobFuture[T] = self._make_future(job, scope, fn, args, kwargs, timeout=timeout)
         for callback in self.executor._default_done_callbacks:
             future.add_done_callback(callback)
         if key is not None:
@@ -97,6 +88,32 @@ class AppExecutor:
                 self.futures.pop(key)
             raise
         return future
+
+    def _make_future(
+        self,
+        job: JobInfo,
+        scope: Scope,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        timeout: float | None,
+    ) -> JobFuture[Any]:
+        queue = self.queue
+        is_coroutine = (
+            fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn)
+        )
+        if not queue.in_process:
+            call = queue.workers.pack(job, timeout, fn, args, kwargs)
+            if is_coroutine and timeout is not None:
+                timeout += GRACE  # over there it is cancelled in time, and then cleans up
+            return JobFuture(job, scope, run, call, {}, timeout=timeout)
+        if not is_coroutine:
+            return JobFuture(job, scope, fn, args, kwargs, timeout=timeout)
+        if queue.has_loop():
+            return JobFuture(job, scope, fn, args, kwargs, runs_on_loop=True, timeout=timeout)
+        call = (job.name, timeout, fn, *args)
+        return JobFuture(job, scope, call_coroutine_function, call, kwargs)
 
     def map(
         self,

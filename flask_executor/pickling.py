@@ -86,7 +86,7 @@ class Reply(NamedTuple):
             pickled = _dumps(error)
             # Many an exception is pickled and cannot be unpickled: its __init__ takes other things.
             pickle.loads(pickled)
-        except Exception:
+        except BaseException:
             kind = type(error)
             pickled = _dumps(
                 RemoteError(

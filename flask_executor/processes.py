@@ -11,6 +11,7 @@ import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, cast
 
 from .exceptions import WorkerDied
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnContext
+    from multiprocessing.process import BaseProcess
 
 __all__ = ["ProcessPool"]
 
 # Under fork, a process that is started while another thread starts one inherits the other's end of
 # a pipe, which would stay open when the other has died.
 _starting = threading.Lock()
+
+_SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
 class ProcessPool(concurrent.futures.Executor):
@@ -179,6 +183,7 @@ class _Worker:
             )
             self.process.start()
             there.close()
+        self._death = _death_of(self.process)
 
     def receive(self, when: str) -> Any:
         """Wait for what the process sends.
@@ -186,6 +191,9 @@ class _Worker:
         :raises WorkerDied: if it dies instead; that tells it was *when*
         """
         try:
+            # What the job has started may go on, and keep the other end of the pipe open.
+            if self.connection not in wait([self.connection, self._death]):
+                raise EOFError  # noqa: TRY301 - as the pipe tells it elsewhere
             return self.connection.recv()
         except (OSError, EOFError) as error:
             self.is_spent = True
@@ -201,6 +209,9 @@ class _Worker:
         with suppress(OSError):
             self.connection.send(None)
         self.connection.close()
+        death, self._death = self._death, self.process.sentinel
+        if death != self.process.sentinel:
+            os.close(death)
 
     def has_ended(self) -> bool:
         return self.is_spent and not self.process.is_alive()
@@ -213,11 +224,19 @@ class _Worker:
         code = self.process.exitcode
         how = f"exit code {code}"
         if code is not None and code < 0:
-            how = f"killed by {signal.Signals(-code).name}"
+            how = f"killed by {_SIGNALS.get(-code, f'signal {-code}')}"
         return WorkerDied(
             f"the worker process {self.process.pid} died ({how}) {when}, which is not run again; "
             "other jobs go on"
         )
+
+
+def _death_of(process: BaseProcess) -> int:
+    """A file descriptor that is ready once the process has died."""
+    try:
+        return os.pidfd_open(cast("int", process.pid))
+    except (AttributeError, OSError):  # of other systems, and the like
+        return process.sentinel
 
 
 def _stop(workers: Iterable[_Worker]) -> None:

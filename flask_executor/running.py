@@ -198,7 +198,7 @@ def _outcome_there(
         died = WorkerDied(f"the pool broke while it had the job, which is not run again: {broken}")
         died.__cause__ = broken
         return outcome_of(future, died)
-    except Exception as unreadable:
+    except BaseException as unreadable:
         return outcome_of(future, unreadable)
     if error is None:
         return Outcome("succeeded", result)

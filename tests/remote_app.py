@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import threading
+import time
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -222,8 +223,31 @@ def hang() -> None:
     threading.Event().wait()
 
 
-async def hang_later() -> None:
-    await asyncio.get_running_loop().create_future()
+async def hang_later(path: str | None = None) -> None:
+    """Hang until it is cancelled, and then leave a line in a file."""
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await asyncio.sleep(0)
+        if path is not None:
+            note(path, "cleaned up")
+
+
+class Booby:
+    """Exits whoever unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return exit_at_once, ()
+
+
+def give_back_a_booby() -> Booby:
+    return Booby()
+
+
+def die_with_a_child_left() -> None:
+    """Start a process that has all files of this one, and die."""
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
+    os._exit(9)
 
 
 def lock() -> Any:

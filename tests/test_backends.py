@@ -622,13 +622,15 @@ def test_a_job_in_time_is_left_alone(executor: Executor, awaited: bool) -> None:
     assert options.submit(remote_app.square_later, 3).result(WAIT) == 9
 
 
-def test_a_coroutine_job_out_of_time_is_ended_wherever_it_runs(
-    executor: Executor, caplog: pytest.LogCaptureFixture
+def test_a_coroutine_job_out_of_time_is_cancelled_wherever_it_runs(
+    executor: Executor, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    future = executor.options(timeout=0.1).submit(remote_app.hang_later)
+    path = tmp_path / "lines"
+    future = executor.options(timeout=0.1).submit(remote_app.hang_later, str(path))
 
     assert isinstance(future.exception(WAIT), JobTimeout)
     executor.drain(WAIT)
+    assert path.read_text() == "cleaned up\n"
     assert executor.stats().failed == 1
     assert not caplog.records
 

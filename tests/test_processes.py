@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -354,6 +355,33 @@ def test_a_worker_that_dies_as_it_starts_fails_the_job_that_it_was_for(
     for error in errors:
         assert isinstance(error, WorkerDied)
         assert "(exit code 9) before it could run the job" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_worker_that_leaves_processes_behind_is_seen_to_have_died(of_method: Executor) -> None:
+    error = of_method.submit(remote_app.die_with_a_child_left).exception(WAIT)
+
+    assert isinstance(error, WorkerDied)
+    assert "(exit code 9) while it ran the job" in str(error)
+
+
+def test_a_worker_killed_by_a_signal_without_a_name_is_told_by_its_number(
+    processes: Executor, door: Door
+) -> None:
+    died = processes.submit(remote_app.wait_at, door.address)
+    door.await_arrival()
+    [worker] = multiprocessing.active_children()
+
+    os.kill(worker.pid, signal.SIGRTMIN + 3)
+
+    assert f"(killed by signal {signal.SIGRTMIN + 3})" in str(died.exception(WAIT))
+
+
+def test_what_cannot_be_read_here_fails_its_job_alone(processes: Executor) -> None:
+    error = processes.submit(remote_app.give_back_a_booby).exception(WAIT)
+
+    assert isinstance(error, SystemExit)
+    assert processes.submit(remote_app.power, 3).result(WAIT) == 9
 
 
 # Time
