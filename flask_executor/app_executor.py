@@ -194,7 +194,13 @@ def _results(
     read: Callable[[JobFuture[Any], float | None], Iterable[T]],
 ) -> Iterator[T]:
     # The first jobs are submitted here, not in the generator: before anybody iterates.
-    futures = deque(submit(*args) for args in islice(calls, buffersize))
+    futures: deque[JobFuture[Any]] = deque()
+    try:
+        futures.extend(submit(*args) for args in islice(calls, buffersize))
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
 
     def results() -> Iterator[T]:
         try:

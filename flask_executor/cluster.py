@@ -83,7 +83,7 @@ class DaskPool(concurrent.futures.Executor):
             cluster = _dask.LocalCluster(
                 n_workers=max_workers,
                 threads_per_worker=1,
-                dashboard_address=":0",
+                dashboard_address="127.0.0.1:0",
                 asynchronous=True,
             )
             address = (await enter(cluster)).scheduler_address

@@ -31,7 +31,7 @@ class TimeLimit:
     def __init__(self, loop: LoopThread, seconds: float, on_expired: Callable[[], object]) -> None:
         self._loop = loop
         self._seconds = seconds
-        self._on_expired = on_expired
+        self._on_expired: Callable[[], object] | None = on_expired
         self._lock = threading.Lock()
         self._is_decided = False  # guarded by _lock
         self._timer: asyncio.TimerHandle | None = None  # changed by the loop alone
@@ -58,27 +58,34 @@ class TimeLimit:
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
 
     def _unset(self) -> None:
+        # The timer and this object hold each other, and the job.
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = self._on_expired = None
 
     def _expire(self) -> None:
-        if self._decide():
-            self._on_expired()
+        on_expired = self._on_expired
+        self._unset()
+        if self._decide() and on_expired is not None:
+            on_expired()
 
 
 async def within(work: Coroutine[Any, Any, T], seconds: float | None, name: str) -> T:
     """Await *work*, and cancel it when its time is up.
 
-    :raises JobTimeout: if it was
+    :raises JobTimeout: if it was, whatever came of that
     """
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await work
-    except TimeoutError as error:
+            result = await work
+    except BaseException as error:
         if not limit.expired():
             raise
         raise timeout_error(name, seconds) from error
+    if limit.expired():
+        raise timeout_error(name, seconds)
+    return result
 
 
 def timeout_error(name: str, seconds: float | None) -> JobTimeout:

@@ -144,6 +144,12 @@ class LoopThread:
         self._lock = threading.Lock()
         self._running: _Running | None = None  # guarded by _lock
 
+    def start(self) -> None:
+        """Start the thread, if it does not run."""
+        running = self._running
+        if running is None or not running.is_usable():
+            self._start(instead_of=running)
+
     def call(self, fn: Callable[[], object]) -> None:
         """Have *fn* called in the loop's thread, from any thread."""
         running = self._running

@@ -116,6 +116,8 @@ class JobQueue:
         if delay is not None or future._runs_on_loop:
             self._put_on_loop(future, delay)
             return
+        if future._timeout is not None:
+            self.loop.start()  # for its clock: when the job starts, it may be too late
         with self._lock:
             self.check_open()
             self.workers.open()  # before the job is counted, as it may fail
@@ -136,6 +138,13 @@ class JobQueue:
             self.ends.submit(end, *args)
         except RuntimeError:  # as the interpreter ends
             end(*args)
+
+    def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
+        """Run *fn* in a thread of its own, which nothing else can hold up."""
+        try:
+            threading.Thread(target=fn, args=args).start()
+        except RuntimeError:  # as the interpreter ends
+            fn(*args)
 
     def take(self, drain: Drain) -> JobFuture[Any] | None:
         """The next job for *drain*, now running; None if no job is left, and the drain over."""
@@ -220,6 +229,9 @@ class JobQueue:
             idle.result(self.settings.shutdown_timeout)
         except TimeoutError:
             self._give_up()
+        except BaseException:  # Ctrl-C: idle workers are not to be waited for
+            self._close(wait=False)
+            raise
         self._close(wait=idle.done())
 
     def _put_on_loop(self, future: JobFuture[Any], delay: float | None) -> None:

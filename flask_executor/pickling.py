@@ -46,11 +46,12 @@ def dumps_call(
             reason = _why_not(value, knows_main=knows_main)
             if reason is not None:
                 raise NotPicklable(
-                    f"{what}, {_repr(value)}, cannot be sent to another process: {reason}; "
+                    f"{what}, {_repr(value)}, cannot be sent to another process: {_text(reason)}; "
                     f"{expected}"
                 ) from reason
         raise NotPicklable(
-            f"the call of the job {job.name!r} cannot be sent to another process: {error}; {_VALUE}"
+            f"the call of the job {job.name!r} cannot be sent to another process: {_text(error)}; "
+            f"{_VALUE}"
         ) from error
 
 
@@ -74,7 +75,7 @@ class Reply(NamedTuple):
         except Exception as error:
             unfit = NotPicklable(
                 f"the result of the job, {_repr(result)}, cannot be sent back from another "
-                f"process: {error}; {_VALUE}"
+                f"process: {_text(error)}; {_VALUE}"
             )
             unfit.__cause__ = error
             return cls.of_error(unfit)
@@ -85,7 +86,8 @@ class Reply(NamedTuple):
         try:
             pickled = _dumps(error)
             # Many an exception is pickled and cannot be unpickled: its __init__ takes other things.
-            pickle.loads(pickled)
+            if not isinstance(pickle.loads(pickled), BaseException):
+                raise TypeError("it becomes something else")  # noqa: TRY301 - as what pickle raises
         except BaseException:
             kind = type(error)
             pickled = _dumps(
@@ -101,7 +103,13 @@ class Reply(NamedTuple):
         result = None if self.result is None else pickle.loads(self.result)
         if self.error is None:
             return result, None
-        error: BaseException = pickle.loads(self.error)
+        try:
+            error: BaseException = pickle.loads(self.error)
+        except BaseException as unreadable:
+            error = RemoteError(
+                "the job raised an exception that cannot be read in this process "
+                f"({_text(unreadable)}): {self.trace.strip().rpartition(chr(10))[2]}"
+            )
         # As an assignment, it would fail for an exception that is a frozen dataclass.
         BaseException.__setattr__(error, "__cause__", _RemoteTraceback(self.trace))
         return result, error
@@ -145,7 +153,11 @@ def _trace(error: BaseException) -> str:
     while begin is not None and begin.tb_frame.f_globals.get("__package__") == __package__:
         begin = begin.tb_next
     begin = begin or error.__traceback__
-    return "".join(traceback.format_exception(type(error), error, begin))
+    try:
+        return "".join(traceback.format_exception(type(error), error, begin))
+    except BaseException as unformattable:  # its __cause__ or notes may be properties that raise
+        tail = "".join(traceback.format_tb(begin))
+        return f"{tail}{type(error).__qualname__} (cannot be shown: {_text(unformattable)})"
 
 
 def _find(module: str | None, qualname: str) -> object:
@@ -185,4 +197,4 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "(no text)"
+        return type(error).__qualname__

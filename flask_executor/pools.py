@@ -158,14 +158,24 @@ def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepar
 def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
     # getattr, as type checkers go by the lowest Python
     open_pool = getattr(concurrent.futures, "InterpreterPoolExecutor")  # noqa: B009
-    pool = open_pool(settings.max_workers, thread_name_prefix)
+    # An interpreter begins with the path that Python starts with, which may not lead to the app.
+    # The initializer is one that is there before any module can be found.
+    code = f"import sys; sys.path[:] = {sys.path!r}"
+    pool = open_pool(settings.max_workers, thread_name_prefix, initializer=exec, initargs=(code,))
     return Pool(pool, pool._max_workers)
 
 
 def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
     from .cluster import DaskPool  # noqa: PLC0415 - an extra
 
-    pool = DaskPool(settings.dask_address, settings.max_workers, f"{thread_name_prefix}-dask")
+    address = settings.dask_address
+    try:
+        pool = DaskPool(address, settings.max_workers, f"{thread_name_prefix}-dask")
+    except OSError as error:
+        raise OSError(
+            f"{settings.prefix}DASK_ADDRESS is {address!r}, which cannot be reached: {error}; "
+            "expected the address of a scheduler that runs"
+        ) from error
     return Pool(pool, settings.max_workers or max(pool.max_workers, 1))
 
 

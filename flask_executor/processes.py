@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["ProcessPool"]
 
 # Under fork, a process that is started while another thread starts one inherits the other's end of
-# a pipe, which would stay open when the other has died.
-_starting = threading.Lock()
+# a pipe, which would stay open when the other has died. One that is started while a pipe is closed
+# would close it by a number that may be its own pipe's. Reentrant, as a garbage collection anywhere
+# may let go of a pool.
+_starting = threading.RLock()
 
 _SIGNALS = {each.value: each.name for each in signal.Signals}
 
@@ -118,9 +120,11 @@ class ProcessPool(concurrent.futures.Executor):
             try:
                 worker.connection.send(message)
                 break
-            except OSError:
-                # It died while it was idle, and does not have the whole of the call.
+            except OSError as error:
                 self._give_back(call, worker, is_usable=False)
+                if worker.calls == 1:
+                    raise worker.obituary("as it read the job") from error
+                # It died while it was idle, and does not have the whole of the call.
             except BaseException:
                 self._give_back(call, worker, is_usable=True)
                 raise
@@ -138,8 +142,7 @@ class ProcessPool(concurrent.futures.Executor):
             if self._idle:
                 return self._idle.pop()
             self._workers -= {worker for worker in self._workers if worker.has_ended()}
-            others = list(self._workers)
-        worker = _Worker(self._context, self._prepare(), others)
+        worker = _Worker(self._context, self._prepare(), self._workers)
         with self._lock:
             self._workers.add(worker)
         worker.receive("before it could run the job")
@@ -170,14 +173,14 @@ class _Worker:
     """A process, and this end of the pipe to it."""
 
     def __init__(
-        self, context: SpawnContext, prepare: Callable[[], object], others: list[_Worker]
+        self, context: SpawnContext, prepare: Callable[[], object], others: set[_Worker]
     ) -> None:
         self.calls = 0
         self.is_spent = False
         is_forked = context.get_start_method() == "fork"
         with _starting:
             self.connection, there = context.Pipe()
-            inherited = [self.connection, *(other.connection for other in others)]
+            inherited = [self.connection, *(other.connection for other in others.copy())]
             self.process = context.Process(
                 target=_serve, args=(there, prepare, inherited if is_forked else ())
             )
@@ -197,7 +200,7 @@ class _Worker:
             return self.connection.recv()
         except (OSError, EOFError) as error:
             self.is_spent = True
-            raise self._obituary(when) from error
+            raise self.obituary(when) from error
         except BaseException:
             # What it sent cannot be read, and so nothing that comes after.
             self.is_spent = True
@@ -208,7 +211,8 @@ class _Worker:
         """Have the process end after the call that it is at."""
         with suppress(OSError):
             self.connection.send(None)
-        self.connection.close()
+        with _starting:
+            self.connection.close()
         death, self._death = self._death, self.process.sentinel
         if death != self.process.sentinel:
             os.close(death)
@@ -216,7 +220,7 @@ class _Worker:
     def has_ended(self) -> bool:
         return self.is_spent and not self.process.is_alive()
 
-    def _obituary(self, when: str) -> WorkerDied:
+    def obituary(self, when: str) -> WorkerDied:
         # It has closed its end of the pipe; its exit code should be there in a moment.
         self.process.join(1)
         self.process.kill()
@@ -267,7 +271,8 @@ def _let_go_of_the_parent(inherited: Iterable[Connection]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # the pipes to other workers,
     for connection in inherited:
-        connection.close()
+        if not connection.closed:
+            connection.close()
     # and the lists of the parent's pools. At exit it would wake their threads, which takes locks
     # that those threads may have held when it was forked, and now hold for ever.
     for module, pools in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):

@@ -151,7 +151,10 @@ def _load_app(path: str, prefix: str) -> Flask:
     try:
         return ScriptInfo(path, set_debug_flag=False).load_app()
     except BaseException as error:
-        [reason, *_] = str(error).splitlines() or [""]
+        try:
+            [reason, *_] = str(error).splitlines() or [""]
+        except Exception:
+            reason = "(no text)"
         raise AppNotFound(
             f"a worker could not load the app {path!r}: {type(error).__name__}: {reason} (see the "
             f"setting {prefix}APP, and the traceback)"

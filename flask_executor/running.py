@@ -31,6 +31,9 @@ _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _STOPPED = (*_CANCELLED, JobTimeout)
 
 
+_ENDS = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
+
+
 class Outcome(NamedTuple):
     """How a job ended; decided once, as a request to cancel may still come while it is told."""
 
@@ -82,14 +85,14 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
         call = future._take_call()
         try:
             pool, sent = queue.workers.send(*call)
-        except Exception as error:
+        except BaseException as error:  # also Ctrl-C: the job has been taken
             _end_there(queue, drain, future, outcome_of(future, error))
             if not queue.workers.is_open():
                 _fail_waiting(queue, drain, error)
                 return
             continue
         if signals.job_started.receivers:
-            future._call_in_scope(queue.notify, signals.job_started, future.job)
+            _tell_apart(queue, future, queue.notify, signals.job_started, future.job)
         _limit_there(queue, pool, future, sent)
         on_returned = partial(_on_returned, queue, drain, pool, future)
         if not pool.calls_back_freely:
@@ -146,7 +149,7 @@ def _enter(queue: JobQueue, future: JobFuture[Any]) -> None:
     running_job.set(future.job)
     cast("Scope", future._scope).push()
     if future._timeout is not None and not future._runs_on_loop:
-        future._limit = _limit(queue, future, partial(queue.run_end, _time_out, queue, future))
+        future._limit = _limit(queue, future, partial(queue.run_apart, _time_out, queue, future))
         future._limit.start()
     if signals.job_started.receivers:
         queue.notify(signals.job_started, future.job)
@@ -170,6 +173,22 @@ def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None
         if queue.settings.propagate_exceptions:
             future._mark_retrieved()
             queue.log_failure(future.job, cast("BaseException", outcome.exception), "failed")
+
+
+def _announce_apart(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
+    """Announce the end of a job that does not run in this thread: in a copy of its scope."""
+    is_logged = outcome.state == "failed" and queue.settings.propagate_exceptions
+    if is_logged or any(signal.receivers for signal in _ENDS):
+        _tell_apart(queue, future, _announce, queue, future, outcome)
+
+
+def _tell_apart(
+    queue: JobQueue, future: JobFuture[Any], fn: Callable[..., object], *args: Any
+) -> None:
+    try:
+        future._call_in_scope(fn, *args)
+    except BaseException as error:  # its app context could not be entered, say
+        queue.log_failure(future.job, error, "could not be announced")
 
 
 def _on_returned(
@@ -208,12 +227,12 @@ def _outcome_there(
 def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: Outcome) -> None:
     drain.counts.count_end(outcome)
     if future._limit is None or not future.done():
-        future._call_in_scope(_announce, queue, future, outcome)
+        _announce_apart(queue, future, outcome)
         future._set_outcome(outcome)
     future._release()
 
 
-def _fail_waiting(queue: JobQueue, drain: Drain, error: Exception) -> None:
+def _fail_waiting(queue: JobQueue, drain: Drain, error: BaseException) -> None:
     # There is no pool to be had. To try once more for each job that waits could take hours.
     while (future := queue.take(drain)) is not None:
         _end_there(queue, drain, future, outcome_of(future, error))
@@ -226,7 +245,7 @@ def _limit(queue: JobQueue, future: JobFuture[Any], on_expired: Callable[[], obj
 def _limit_there(queue: JobQueue, pool: Pool, future: JobFuture[Any], sent: Future[Reply]) -> None:
     if future._timeout is None:
         return
-    on_expired: Callable[[], object] = partial(queue.run_end, _time_out, queue, future)
+    on_expired: Callable[[], object] = partial(queue.run_apart, _time_out, queue, future)
     if pool.kill is not None:
         on_expired = partial(pool.kill, sent)
     future._limit = limit = _limit(queue, future, on_expired)
@@ -241,7 +260,7 @@ def _time_out(queue: JobQueue, future: JobFuture[Any]) -> None:
     future.job.cancel_requested = True
     outcome = Outcome("failed", exception=timeout_error(future.name, future._timeout))
     try:
-        future._call_in_scope(_announce, queue, future, outcome)
+        _announce_apart(queue, future, outcome)
         future._set_outcome(outcome)
     finally:
         cast("TimeLimit", future._limit).is_told.set()

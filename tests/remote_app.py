@@ -233,6 +233,34 @@ async def hang_later(path: str | None = None) -> None:
             note(path, "cleaned up")
 
 
+class OfThisProcess(Exception):
+    """Cannot be unpickled in another process than its own."""
+
+    def __reduce__(self) -> Any:
+        return only_in, (os.getpid(), *self.args)
+
+
+def only_in(pid: int, *args: object) -> Exception:
+    if os.getpid() != pid:
+        raise ImportError("no such module here")
+    return OfThisProcess(*args)
+
+
+class Unshowable(Exception):
+    """Raises when it is to be shown with its cause, and when its text is asked for."""
+
+    @property
+    def __cause__(self) -> Any:
+        raise LookupError("no cause")
+
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+def fail_as(kind: type[Exception]) -> None:
+    raise kind("the tea is cold")
+
+
 class Booby:
     """Exits whoever unpickles it."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, current_app, g, has_app_context
+from flask import Flask, appcontext_pushed, current_app, g, has_app_context
 
 from flask_executor import (
     Executor,
@@ -401,6 +401,65 @@ def test_an_exception_that_cannot_be_sent_comes_back_as_its_text_and_traceback(
     else:
         assert isinstance(error, RemoteError)
         assert "in fail_unpicklably\n" in str(error.__cause__)
+
+
+def test_an_exception_that_cannot_be_read_in_the_submitter_comes_back_as_its_traceback(
+    backend: Backend, executor: Executor
+) -> None:
+    error = executor.submit(remote_app.fail_as, remote_app.OfThisProcess).exception(WAIT)
+
+    if backend.in_process or backend.name == "interpreter":
+        assert isinstance(error, remote_app.OfThisProcess)
+        return
+    assert isinstance(error, RemoteError)
+    assert "(no such module here): tests.remote_app.OfThisProcess: the tea is cold" in str(error)
+    assert "in fail_as\n" in str(error.__cause__)
+
+
+def test_an_exception_that_cannot_be_shown_fails_its_job_alone(executor: Executor) -> None:
+    error = executor.submit(remote_app.fail_as, remote_app.Unshowable).exception(WAIT)
+
+    assert "Unshowable" in repr(error)
+    assert executor.submit(remote_app.power, 3).result(WAIT) == 9
+
+
+def test_an_item_that_cannot_be_submitted_cancels_those_before_it(
+    backend: Backend, executor: Executor, door: Door
+) -> None:
+    def items() -> Iterator[tuple[tuple[str, int], str]]:
+        yield door.address, "result"
+        yield door.address, "never"
+        raise LookupError("no more")
+
+    if backend.name == "inline":
+        door.open()
+    with pytest.raises(LookupError, match="no more"):
+        executor.map(remote_app.wait_at, [door.address] * 3, (item[1] for item in items()))
+    door.open()
+    executor.drain(WAIT)
+
+    stats = executor.stats()
+    assert stats.submitted == 2
+    assert stats.cancelled == (0 if backend.name == "inline" else 1)
+
+
+def test_what_is_done_when_an_app_context_is_entered_may_fail(
+    app: Flask, backend: Backend, executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Flask) -> None:
+        raise LookupError("not today")
+
+    def receive(_: Flask, **sent: Any) -> None:
+        pass
+
+    with appcontext_pushed.connected_to(fail, app), job_succeeded.connected_to(receive, app):
+        future = executor.submit(remote_app.power, 3)
+        error = future.exception(WAIT)
+        executor.drain(WAIT)
+
+    # In other processes only the announcement needs it.
+    assert isinstance(error, LookupError) == backend.in_process
+    assert backend.in_process or "could not be announced" in caplog.text
 
 
 def test_a_job_that_exits_fails_and_its_worker_lives(backend: Backend, executor: Executor) -> None:

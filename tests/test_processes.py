@@ -466,6 +466,56 @@ def test_a_worker_is_replaced_after_so_many_jobs(
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
 
 
+def test_many_workers_that_come_and_go_cost_no_job(
+    app: Flask, executors: MakeExecutor, method: str
+) -> None:
+    executor = executors(
+        app, type="process", max_workers=2, max_tasks_per_child=1, mp_context=method
+    )
+    count = 300 if method == "fork" else 20
+
+    assert list(executor.map(remote_app.power, range(count))) == [n * n for n in range(count)]
+
+
+def test_an_exit_that_is_interrupted_twice_ends_when_the_job_does(tmp_path: Path) -> None:
+    source = """
+        import os, signal, sys, threading
+        sys.path.insert(0, {root!r})
+        from flask import Flask
+        from flask_executor import Executor
+        from tests import remote_app
+
+        if __name__ == "__main__":
+            app = Flask("app")
+            app.config.update(
+                EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT="forkserver", EXECUTOR_MAX_WORKERS=2,
+                EXECUTOR_APP="tests.remote_app:app",
+            )
+            executor = Executor(app)
+            list(executor.map(remote_app.power, range(4)))
+            executor.submit(remote_app.tell_and_go_on, sys.argv[1], sys.argv[2])
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            open(sys.argv[1]).read()
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            raise KeyboardInterrupt
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(source).format(root=str(ROOT)))
+    pipe, lines = tmp_path / "pipe", tmp_path / "lines"
+    os.mkfifo(pipe)
+
+    done = subprocess.run(
+        [sys.executable, "script.py", str(pipe), str(lines)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 2,
+        check=False,
+    )
+
+    assert done.stderr.count("KeyboardInterrupt") >= 1
+    assert lines.read_text() == "went on\n"
+
+
 ORPHAN = """
 import os, sys, threading
 sys.path.insert(0, {root!r})
