@@ -169,11 +169,11 @@ def tell_and_hang(pipe: str) -> None:
     hang()
 
 
-def tell_and_go_on(pipe: str, path: str) -> None:
+def tell_and_go_on(pipe: str, path: str, line: str = "went on") -> None:
     """Go on for a while after a signal has come to all processes of the group."""
     Path(pipe).write_text("here")
     threading.Event().wait(0.3)
-    note(path, "went on")
+    note(path, line)
 
 
 def contexts() -> dict[str, object]:

@@ -466,6 +466,30 @@ def test_a_worker_is_replaced_after_so_many_jobs(
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
 
 
+def write_script(folder: Path, body: str) -> None:
+    """Write a program whose executor has two processes, of the start method it is told."""
+    prelude = f"""
+        import os, signal, sys, threading
+        sys.path.insert(0, {str(ROOT)!r})
+        from flask import Flask
+        from flask_executor import Executor
+        from tests import remote_app
+
+        app = Flask("app")
+        app.config.update(
+            EXECUTOR_TYPE="process",
+            EXECUTOR_MP_CONTEXT=sys.argv[1],
+            EXECUTOR_MAX_WORKERS=2,
+            EXECUTOR_APP="tests.remote_app:app",
+        )
+        executor = Executor(app)
+    """
+    guarded = textwrap.indent(textwrap.dedent(body), "    ")
+    (folder / "script.py").write_text(
+        f"{textwrap.dedent(prelude)}\nif __name__ == '__main__':\n{guarded}"
+    )
+
+
 def test_many_workers_that_come_and_go_cost_no_job(
     app: Flask, executors: MakeExecutor, method: str
 ) -> None:
@@ -478,33 +502,22 @@ def test_many_workers_that_come_and_go_cost_no_job(
 
 
 def test_an_exit_that_is_interrupted_twice_ends_when_the_job_does(tmp_path: Path) -> None:
-    source = """
-        import os, signal, sys, threading
-        sys.path.insert(0, {root!r})
-        from flask import Flask
-        from flask_executor import Executor
-        from tests import remote_app
-
-        if __name__ == "__main__":
-            app = Flask("app")
-            app.config.update(
-                EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT="forkserver", EXECUTOR_MAX_WORKERS=2,
-                EXECUTOR_APP="tests.remote_app:app",
-            )
-            executor = Executor(app)
-            list(executor.map(remote_app.power, range(4)))
-            executor.submit(remote_app.tell_and_go_on, sys.argv[1], sys.argv[2])
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            open(sys.argv[1]).read()
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-            raise KeyboardInterrupt
-    """
-    (tmp_path / "script.py").write_text(textwrap.dedent(source).format(root=str(ROOT)))
+    write_script(
+        tmp_path,
+        """
+        list(executor.map(remote_app.power, range(4)))
+        executor.submit(remote_app.tell_and_go_on, sys.argv[2], sys.argv[3])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        open(sys.argv[2]).read()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        raise KeyboardInterrupt
+        """,
+    )
     pipe, lines = tmp_path / "pipe", tmp_path / "lines"
     os.mkfifo(pipe)
 
     done = subprocess.run(
-        [sys.executable, "script.py", str(pipe), str(lines)],
+        [sys.executable, "script.py", "forkserver", str(pipe), str(lines)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -516,29 +529,15 @@ def test_an_exit_that_is_interrupted_twice_ends_when_the_job_does(tmp_path: Path
     assert lines.read_text() == "went on\n"
 
 
-ORPHAN = """
-import os, sys, threading
-sys.path.insert(0, {root!r})
-from flask import Flask
-from flask_executor import Executor
-from tests import remote_app
-
-if __name__ == "__main__":
-    app = Flask("app")
-    app.config.update(
-        EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT=sys.argv[1], EXECUTOR_MAX_WORKERS=2,
-        EXECUTOR_APP="tests.remote_app:app",
-    )
-    executor = Executor(app)
-    idle = executor.submit(remote_app.pid).result()
-    hung = executor.submit(remote_app.tell_and_hang, sys.argv[2])
-    print(idle, flush=True)
-    threading.Event().wait()
-"""
-
-
 def test_workers_end_when_their_parent_is_killed(method: str, door: Door, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(ORPHAN.format(root=str(ROOT)))
+    write_script(
+        tmp_path,
+        """
+        print(executor.submit(remote_app.pid).result(), flush=True)
+        executor.submit(remote_app.tell_and_hang, sys.argv[2])
+        threading.Event().wait()
+        """,
+    )
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     parent = subprocess.Popen(
@@ -558,29 +557,20 @@ def test_workers_end_when_their_parent_is_killed(method: str, door: Door, tmp_pa
 
 
 def test_an_interrupt_of_the_whole_group_lets_running_jobs_end(method: str, tmp_path: Path) -> None:
-    source = """
-        import os, signal, sys
-        sys.path.insert(0, {root!r})
-        from flask import Flask
-        from flask_executor import Executor
-        from tests import remote_app
-
-        if __name__ == "__main__":
-            app = Flask("app")
-            app.config.update(
-                EXECUTOR_TYPE="process", EXECUTOR_MP_CONTEXT=sys.argv[1], EXECUTOR_MAX_WORKERS=1,
-                EXECUTOR_APP="tests.remote_app:app",
-            )
-            executor = Executor(app)
-            # As in a terminal, also where the tests run in the background.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            executor.submit(remote_app.tell_and_go_on, sys.argv[2], sys.argv[3])
-            waiting = executor.submit(remote_app.note, sys.argv[3], "waited")
-            open(sys.argv[2]).read()
-            os.killpg(os.getpgrp(), signal.SIGINT)
-            signal.pause()
-    """
-    (tmp_path / "script.py").write_text(textwrap.dedent(source).format(root=str(ROOT)))
+    write_script(
+        tmp_path,
+        """
+        # As in a terminal, also where the tests run in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        executor.submit(remote_app.tell_and_go_on, sys.argv[2], sys.argv[3])
+        open(sys.argv[2]).read()
+        executor.submit(remote_app.tell_and_go_on, sys.argv[2], sys.argv[3], "waited")
+        open(sys.argv[2]).read()
+        executor.submit(remote_app.note, sys.argv[3], "waited")  # for a worker
+        os.killpg(os.getpgrp(), signal.SIGINT)
+        signal.pause()
+        """,
+    )
     pipe, lines = tmp_path / "pipe", tmp_path / "lines"
     os.mkfifo(pipe)
 
@@ -594,7 +584,7 @@ def test_an_interrupt_of_the_whole_group_lets_running_jobs_end(method: str, tmp_
         check=False,
     )
 
-    assert lines.read_text() == "went on\nwaited\n"
+    assert sorted(lines.read_text().splitlines()) == ["waited", "waited", "went on"]
     assert done.stderr.count("KeyboardInterrupt") == 1, done.stderr
 
 
