@@ -323,7 +323,7 @@ class JobQueue:
         names = ", ".join(sorted({future.name for future in (*lost, *running)}))
         self.app.logger.warning(
             "Shut down after %s s: cancelled %d pending and %d running coroutine jobs (%s); "
-            "%d jobs run on in threads",
+            "%d jobs run on, in threads or other processes",
             self.settings.shutdown_timeout,
             len(lost),
             len(running),

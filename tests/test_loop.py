@@ -413,7 +413,7 @@ def test_past_the_timeout_a_shutdown_cancels_what_is_left_and_says_so_once(app, 
     [line] = [record.getMessage() for record in app_log(caplog)]
     assert line == (
         "Shut down after 0.01 s: cancelled 1 pending and 3 running coroutine jobs "
-        "(double, hanging); 0 jobs run on in threads"
+        "(double, hanging); 0 jobs run on, in threads or other processes"
     )
 
 
