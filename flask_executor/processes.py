@@ -39,6 +39,7 @@ class ProcessPool(concurrent.futures.Executor):
     The stdlib's shares its pipes among all processes: when one dies, it is broken with all of its
     calls. Here a process that dies, or is killed, takes only the call along that it was at.
 
+    :param max_workers: how many processes there are at a time
     :param start_method: how processes are started; None for the default
     :param max_calls: how many calls a process gets before another takes its place
     :param prepare: gives the function that a new process calls first
@@ -84,17 +85,17 @@ class ProcessPool(concurrent.futures.Executor):
                 worker.is_spent = True
                 worker.process.kill()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Take no more calls, and end each process after the one that it is at.
 
         :param wait: whether to wait for that
-        :param cancel_futures: whether to cancel the calls that have got no process yet
+        :param cancel_futures: of no effect: the queue in front of it lets no call wait here
         """
         with self._lock:
             self._is_shut_down = True
             idle, self._idle = self._idle, []
         _stop(idle)
-        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._threads.shutdown(wait=wait)
         if wait:
             for worker in list(self._workers):
                 worker.process.join()
@@ -145,7 +146,11 @@ class ProcessPool(concurrent.futures.Executor):
         worker = _Worker(self._context, self._prepare(), self._workers)
         with self._lock:
             self._workers.add(worker)
-        worker.receive("before it could run the job")
+        try:
+            worker.receive("before it could run the job")
+        except BaseException:
+            worker.stop()
+            raise
         return worker
 
     def _give_back(self, call: _Call, worker: _Worker, *, is_usable: bool) -> None:

@@ -384,6 +384,31 @@ def test_what_cannot_be_read_here_fails_its_job_alone(processes: Executor) -> No
     assert processes.submit(remote_app.power, 3).result(WAIT) == 9
 
 
+def test_workers_that_have_died_leave_no_files_open(
+    app: Flask, executors: MakeExecutor, method: str
+) -> None:
+    fine = executors(app, type="process", max_workers=1, mp_context=method)
+    broken = executors(
+        app,
+        name="two",
+        type="process",
+        max_workers=1,
+        mp_context=method,
+        app="tests.remote_app:die()",
+    )
+
+    def die(times: int) -> int:
+        for _ in range(times):
+            assert isinstance(fine.submit(remote_app.die).exception(WAIT), WorkerDied)
+            assert isinstance(broken.submit(remote_app.power, 3).exception(WAIT), WorkerDied)
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = die(2)
+
+    assert die(8) <= before
+
+
 # Time
 
 
