@@ -178,7 +178,7 @@ def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None
 def _announce_apart(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     """Announce the end of a job that does not run in this thread: in a copy of its scope."""
     is_logged = outcome.state == "failed" and queue.settings.propagate_exceptions
-    if is_logged or any(signal.receivers for signal in _ENDS):
+    if is_logged or any(signal.has_receivers_for(queue.app) for signal in _ENDS):
         _tell_apart(queue, future, _announce, queue, future, outcome)
 
 
