@@ -24,6 +24,9 @@ from flask_executor import Executor, JobFuture
 
 ROOT = Path(__file__).parent.parent
 
+# Most of the time that a worker process takes to start is for imports.
+multiprocessing.set_forkserver_preload(["flask_executor.remote", "asyncio", "multiprocessing.pool"])
+
 # Long enough for a busy machine; a test that meets it has failed.
 WAIT = 20.0
 

@@ -62,7 +62,7 @@ def loky(settings: Settings) -> Pool:
     # Where interpreters import this module, loky cannot be.
     from loky import ProcessPoolExecutor as LokyExecutor
 
-    return LokyExecutor(settings.max_workers)
+    return LokyExecutor(settings.max_workers, context=multiprocessing.get_context("forkserver"))
 
 
 # Jobs
