@@ -41,7 +41,8 @@ class DaskPool(concurrent.futures.Executor):
     def __init__(self, address: str | None, max_workers: int | None, name: str) -> None:
         self._loop = LoopThread(name, None, is_debug=lambda: False, on_start=lambda: None)
         self._lock = threading.Lock()
-        self._closing: threading.Thread | None = None  # guarded by _lock
+        self._is_shut_down = False  # guarded by _lock
+        self._is_closed = threading.Event()
         self._calls: set[Future[Any]] = set()  # guarded by _lock
         self._opened = AsyncExitStack()
         try:
@@ -58,7 +59,7 @@ class DaskPool(concurrent.futures.Executor):
         call: Future[Any] = Future()
         call.set_running_or_notify_cancel()
         with self._lock:
-            if self._closing is not None:
+            if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._calls.add(call)
         self._loop.call(partial(self._start, call, partial(fn, *args, **kwargs)))
@@ -71,11 +72,13 @@ class DaskPool(concurrent.futures.Executor):
         :param cancel_futures: of no effect, as no call waits here
         """
         with self._lock:
-            if self._closing is None:
-                self._closing = threading.Thread(target=self._close)
-                self._closing.start()
+            is_first, self._is_shut_down = not self._is_shut_down, True
+        if is_first and wait:
+            self._close()  # in this thread: as the interpreter ends, it may start no other
+        elif is_first:
+            threading.Thread(target=self._close).start()
         if wait:
-            self._closing.join()
+            self._is_closed.wait()
 
     async def _open(self, address: str | None, max_workers: int | None) -> None:
         enter = self._opened.enter_async_context
@@ -122,3 +125,4 @@ class DaskPool(concurrent.futures.Executor):
             self._loop.as_sync(self._opened.aclose)()
         finally:
             self._loop.stop()
+            self._is_closed.set()
