@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 
-from . import signals
 from .limits import within
-from .running import end_job, outcome_of, run_on_loop
+from .running import ENDS, end_job, outcome_of, run_on_loop
 from .stats import Counts
 
 if TYPE_CHECKING:
@@ -129,6 +128,5 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
 
 
 def _may_block(future: JobFuture[Any]) -> bool:
-    ends = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
     has_teardown = future._scope is not None and future._scope.has_teardown()
-    return future._has_callbacks or has_teardown or any(signal.receivers for signal in ends)
+    return future._has_callbacks or has_teardown or any(signal.receivers for signal in ENDS)

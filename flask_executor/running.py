@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .pools import Pool
     from .stats import Counts
 
-__all__ = ["Outcome", "end_job", "outcome_of", "run_here", "run_on_loop", "run_there"]
+__all__ = ["ENDS", "Outcome", "end_job", "outcome_of", "run_here", "run_on_loop", "run_there"]
 
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _STOPPED = (*_CANCELLED, JobTimeout)
 
 
-_ENDS = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
+ENDS = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
 
 
 class Outcome(NamedTuple):
@@ -178,7 +178,7 @@ def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None
 def _announce_apart(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     """Announce the end of a job that does not run in this thread: in a copy of its scope."""
     is_logged = outcome.state == "failed" and queue.settings.propagate_exceptions
-    if is_logged or any(signal.has_receivers_for(queue.app) for signal in _ENDS):
+    if is_logged or any(signal.has_receivers_for(queue.app) for signal in ENDS):
         _tell_apart(queue, future, _announce, queue, future, outcome)
 
 
