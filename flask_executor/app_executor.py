@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 import os
-import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import signals
 from .aio import stream
 from .coroutines import call_coroutine_function, is_coroutine_function
+from .drains import current_drain
+from .exceptions import InheritedJob
+from .fork import begin_afresh_in_children
 from .futures import JobFuture, JobInfo
 from .job import Job
 from .loop import GRACE
+from .mapping import Results, result_of, results_of_chunk
 from .remote import Chunk, in_worker, run
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from .collection import FutureCollection
     from .context import Scope
     from .executor import Executor
+    from .mapping import Submit
     from .pending import JobQueue
 
 __all__ = ["AppExecutor", "check_callable"]
@@ -38,22 +43,31 @@ __all__ = ["AppExecutor", "check_callable"]
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class AppExecutor:
     """Submits the jobs of one app; it belongs to the app, and goes with it."""
 
     executor: Executor
     queue: JobQueue
     futures: FutureCollection
-    pid: int = field(default_factory=os.getpid)
+
+    def __post_init__(self) -> None:
+        begin_afresh_in_children(self)
+
+    def begin_afresh(self) -> None:
+        """Have no jobs but failed ones; in a forked process, whose parent runs them."""
+        for future in self.queue.unfinished():
+            future._leave_to_parent(_inherited(future))
+        self.queue.begin_afresh()
+        self.futures._begin_afresh()
 
     def is_usable(self) -> bool:
         """Whether it was made for where it is now.
 
-        A forked process has none of the threads that the queue counts on. A worker runs the jobs of
-        another process: those that its jobs submit are not to start workers of their own.
+        A worker runs the jobs of another process: those that its jobs submit are not to start
+        workers of their own.
         """
-        return self.pid == os.getpid() and (self.queue.in_process or not in_worker())
+        return self.queue.in_process or not in_worker()
 
     def submit(
         self,
@@ -64,9 +78,15 @@ class AppExecutor:
         key: Hashable | None = None,
         delay: float | None = None,
         timeout: float | None = None,
+        queue_timeout: float | None = 0,
+        in_line: bool = False,
         scope: Scope | None = None,
     ) -> JobFuture[T]:
-        """Make a job of the call and put it in the queue; by default it sees what is here now."""
+        """Make a job of the call and put it in the queue; by default it sees what is here now.
+
+        :param queue_timeout: seconds to wait here for room in the queue; None for no limit
+        :param in_line: whether to have the job itself wait for that, and not the caller
+        """
         check_callable(fn)
         queue = self.queue
         queue.check_open()
@@ -77,17 +97,32 @@ class AppExecutor:
         future: JobFuture[T] = self._make_future(job, scope, fn, args, kwargs, timeout=timeout)
         for callback in self.executor._default_done_callbacks:
             future.add_done_callback(callback)
+        if queue.inline:
+            delay = None
+        is_bounded = queue.room.is_bounded and (delay is not None or not future._runs_on_loop)
         if key is not None:
-            self.futures.add(key, future)
-        if signals.job_submitted.receivers:
-            queue.notify(signals.job_submitted, job, future=future, fn=fn, args=args, kwargs=kwargs)
+            self._store(key, future)
         try:
-            queue.put(future, None if queue.inline else delay)
+            if is_bounded and not in_line:
+                queue.room.reserve(future, queue_timeout)
+            if signals.job_submitted.receivers:
+                sent = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
+                queue.notify(signals.job_submitted, job, **sent)
+            queue.put(future, delay, in_line=in_line and is_bounded)
         except BaseException:
+            if is_bounded:
+                queue.room.give_back(future)
             if key is not None:
                 self.futures.pop(key)
             raise
         return future
+
+    def _store(self, key: Hashable, future: JobFuture[Any]) -> None:
+        self.futures.add(key, future)
+        if self.queue.room.is_bounded:
+            # The plain method: it needs no app context.
+            forget = partial(_forget_if_never_in, self.futures, key)
+            concurrent.futures.Future.add_done_callback(future, forget)
 
     def _make_future(
         self,
@@ -124,15 +159,15 @@ class AppExecutor:
         buffersize: int | None,
     ) -> Iterator[Any]:
         """Submit an item at a time, or to another process a chunk, and return the results."""
-        deadline = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
-        submit = self._submitter(fn, chunksize)
+        # A worker that waited for room might be the one that makes it.
+        submit = self._submitter(fn, chunksize, in_line=current_drain() is not None)
         if not self._goes_in_chunks(chunksize):
-            return _results(submit, calls, buffersize, deadline, _result)
+            return Results(submit, calls, buffersize, timeout, result_of).each()
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
         if buffersize is not None:
             buffersize = max(buffersize // chunksize, 1)
-        return _results(submit, chunks, buffersize, deadline, _results_of_chunk)
+        return Results(submit, chunks, buffersize, timeout, results_of_chunk).each()
 
     def map_async(
         self,
@@ -144,7 +179,7 @@ class AppExecutor:
         ordered: bool,
     ) -> AsyncGenerator[T, None]:
         """Submit an item or a chunk at a time, as long as somebody asks for results."""
-        submit = self._submitter(fn, chunksize)
+        submit = self._submitter(fn, chunksize, in_line=True)
         if not self._goes_in_chunks(chunksize):
             chunksize = 1
         if buffersize is None:
@@ -153,7 +188,7 @@ class AppExecutor:
         else:
             chunks = max(buffersize // chunksize, 1)
         return stream(
-            lambda *args: submit(*args)._waiter(),
+            lambda *args: submit(args)._waiter(),
             iterables,
             buffersize=chunks,
             chunksize=chunksize,
@@ -163,7 +198,7 @@ class AppExecutor:
     def _goes_in_chunks(self, chunksize: int) -> bool:
         return chunksize > 1 and not self.queue.in_process
 
-    def _submitter(self, fn: Callable[..., Any], chunksize: int) -> Callable[..., JobFuture[Any]]:
+    def _submitter(self, fn: Callable[..., Any], chunksize: int, *, in_line: bool) -> Submit:
         # Each item, or chunk, is a job of its own, which sees what is here now.
         check_callable(fn)
         timeout = None
@@ -172,7 +207,34 @@ class AppExecutor:
                 timeout = fn.timeout * chunksize
             fn = Chunk(fn)
         scope = self.queue.capture()
-        return lambda *args: self.submit(fn, args, {}, timeout=timeout, scope=scope.copy())
+
+        def submit(args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
+            return self.submit(
+                fn,
+                args,
+                {},
+                timeout=timeout,
+                queue_timeout=queue_timeout,
+                in_line=in_line,
+                scope=scope.copy(),
+            )
+
+        return submit
+
+
+def _inherited(future: JobFuture[Any]) -> InheritedJob:
+    return InheritedJob(
+        f"the job {future.name!r} ({future.id}) belongs to the process {os.getppid()}, which this "
+        f"one was forked from, and runs there; submit it here if it is to run here"
+    )
+
+
+def _forget_if_never_in(
+    futures: FutureCollection, key: Hashable, future: concurrent.futures.Future[Any]
+) -> None:
+    # Its wait for room was given up, or was too long.
+    if future._place == "line" and futures.get(key) is future:  # type: ignore[attr-defined]
+        futures.pop(key)
 
 
 def check_callable(fn: object) -> None:
@@ -184,54 +246,3 @@ def check_callable(fn: object) -> None:
         raise TypeError(
             f"{fn!r} cannot be called; expected a function, and its arguments apart from it"
         )
-
-
-def _results(
-    submit: Callable[..., JobFuture[Any]],
-    calls: Iterator[tuple[Any, ...]],
-    buffersize: int | None,
-    deadline: float | None,
-    read: Callable[[JobFuture[Any], float | None], Iterable[T]],
-) -> Iterator[T]:
-    # The first jobs are submitted here, not in the generator: before anybody iterates.
-    futures: deque[JobFuture[Any]] = deque()
-    try:
-        futures.extend(submit(*args) for args in islice(calls, buffersize))
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-
-    def results() -> Iterator[T]:
-        try:
-            while futures:
-                yield from read(futures.popleft(), deadline)
-                futures.extend(submit(*args) for args in islice(calls, 1))
-        finally:
-            for future in futures:
-                future.cancel()
-
-    return results()
-
-
-def _result(future: JobFuture[T], deadline: float | None) -> tuple[T]:
-    try:
-        return (future.result(_left(deadline)),)
-    finally:
-        future.cancel()
-        del future  # The traceback of its exception must not keep it alive.
-
-
-def _results_of_chunk(future: JobFuture[list[T]], deadline: float | None) -> Iterator[T]:
-    try:
-        error = future.exception(_left(deadline))
-        yield from future._peek()[0] or ()
-        if error is not None:
-            raise error
-    finally:
-        future.cancel()
-        del future  # as above
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else deadline - time.monotonic()

@@ -64,6 +64,13 @@ class FutureCollection:
         # The plain method: an executor's own book-keeping needs no app context.
         concurrent.futures.Future.add_done_callback(future, partial(self._on_done, key))
 
+    def _begin_afresh(self) -> None:
+        # In a forked process, where jobs have failed without callbacks.
+        self._lock = threading.RLock()
+        for future in self._futures.values():
+            future._condition = threading.Condition()  # Somebody may have held the lock.
+        self._done = {key: None for key, future in self._futures.items() if future.done()}
+
     def get(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
         """The future under *key*, which stays."""
         return self._futures.get(key)

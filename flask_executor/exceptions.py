@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 from concurrent.futures import BrokenExecutor
+
+from werkzeug.exceptions import ServiceUnavailable
 
 __all__ = [
     "AlreadyInitialised",
@@ -10,11 +13,13 @@ __all__ = [
     "DuplicateKey",
     "ExecutorClosed",
     "FlaskExecutorError",
+    "InheritedJob",
     "InvalidSetting",
     "JobTimeout",
     "NoRunningLoop",
     "NotInitialised",
     "NotPicklable",
+    "QueueFull",
     "RemoteError",
     "WaitTimeout",
     "WorkerDied",
@@ -39,6 +44,20 @@ class InvalidSetting(FlaskExecutorError, ValueError):
 
 class ExecutorClosed(FlaskExecutorError, RuntimeError):
     """A job was submitted after `shutdown`, or while the interpreter ends."""
+
+
+class QueueFull(FlaskExecutorError, queue.Full, ServiceUnavailable):
+    """As many jobs wait as may; a view that lets it pass answers 503, with ``Retry-After``."""
+
+    retry_after = 1
+    """The seconds after which a client may try again."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, retry_after=self.retry_after)
+
+
+class InheritedJob(FlaskExecutorError, RuntimeError):
+    """The job belongs to the process that this one was forked from, and runs there."""
 
 
 class AppNotFound(FlaskExecutorError, LookupError):

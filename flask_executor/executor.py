@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from flask import Flask
 
 from .app_executor import AppExecutor, check_callable
+from .closing import shutdown
 from .collection import FutureCollection, check_key
 from .context import current_app_or_none, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
@@ -22,7 +23,7 @@ from .loop import check_running_loop
 from .pending import JobQueue
 from .pools import INLINE, find_backend
 from .remote import in_worker
-from .settings import Settings, check_count, check_seconds, check_timeout
+from .settings import Settings, check_count, check_seconds, check_timeout, check_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
@@ -99,7 +100,9 @@ class Executor(concurrent.futures.Executor):
 
         :raises TypeError: if *fn* cannot be called
         :raises NotInitialised: if there is no app to work for
-        :raises ExecutorClosed: after `shutdown`
+        :raises ExecutorClosed: after `shutdown`, or while the interpreter ends
+        :raises QueueFull: if ``EXECUTOR_MAX_PENDING`` jobs wait already
+        :raises RuntimeError: if no thread can be started, and there is none
         """
         return self._here().submit(fn, args, kwargs)
 
@@ -119,12 +122,13 @@ class Executor(concurrent.futures.Executor):
         """Do as `submit` does, and return a future of the running event loop.
 
         The job starts at this call, awaited or not. Cancelling the future cancels a job that waits
-        for a worker, and asks a running one to stop.
+        for a worker, and asks a running one to stop. Where ``EXECUTOR_MAX_PENDING`` jobs wait
+        already, this one waits until there is room; the loop does not.
 
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
         check_running_loop()
-        return self._here().submit(fn, args, kwargs)._waiter()
+        return self._here().submit(fn, args, kwargs, in_line=True)._waiter()
 
     @overload
     def submit_stored(
@@ -157,6 +161,7 @@ class Executor(concurrent.futures.Executor):
         key: Hashable | None = None,
         timeout: float | None = None,
         delay: float | None = None,
+        queue_timeout: float | None = None,
     ) -> Options:
         """Return the executor's ways to submit with these options; *fn* keeps all its keywords.
 
@@ -168,15 +173,15 @@ class Executor(concurrent.futures.Executor):
         :param timeout: seconds that the job may run, not counting its wait for a worker; None for
             the job's own, or no limit
         :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
-        :raises TypeError: if *timeout* or *delay* is no number
-        :raises ValueError: if *timeout* is not above 0, or *delay* is below 0
+        :param queue_timeout: seconds to wait for room where ``EXECUTOR_MAX_PENDING`` jobs wait
+            already, before `QueueFull`; None for none with `submit`, no limit with `submit_async`
+        :raises TypeError: if one of the numbers is none
+        :raises ValueError: if *timeout* is not above 0, or another is below 0
         """
         check_timeout(timeout)
-        if delay is not None:
-            check_seconds("delay", delay)
-            if delay < 0:
-                raise ValueError(f"delay is {delay!r}; expected 0 seconds or more")
-        return Options(self, key=key, timeout=timeout, delay=delay)
+        check_wait("delay", delay)
+        check_wait("queue_timeout", queue_timeout)
+        return Options(self, queue_timeout, key=key, timeout=timeout, delay=delay)
 
     @overload
     def map(
@@ -344,7 +349,7 @@ class Executor(concurrent.futures.Executor):
                     "shutdown() in the thread of the executor's event loop would wait for that "
                     "loop; use shutdown(wait=False), or another thread"
                 )
-            queue.shutdown(wait=wait, cancel_futures=cancel_futures)
+            shutdown(queue, wait=wait, cancel_futures=cancel_futures)
 
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
@@ -409,10 +414,11 @@ class Executor(concurrent.futures.Executor):
 class Options:
     """An executor's ways to submit, with options; made by `Executor.options`."""
 
-    __slots__ = ("_executor", "_options")
+    __slots__ = ("_executor", "_options", "_queue_timeout")
 
-    def __init__(self, executor: Executor, **options: Any) -> None:
+    def __init__(self, executor: Executor, queue_timeout: float | None, **options: Any) -> None:
         self._executor = executor
+        self._queue_timeout = queue_timeout
         self._options = options
 
     @overload
@@ -428,7 +434,10 @@ class Options:
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
-        return self._executor._here().submit(fn, args, kwargs, **self._options)
+        queue_timeout = self._queue_timeout or 0
+        return self._executor._here().submit(
+            fn, args, kwargs, queue_timeout=queue_timeout, **self._options
+        )
 
     @overload
     def submit_async(
@@ -447,8 +456,14 @@ class Options:
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
-        check_running_loop()
-        return self.submit(fn, *args, **kwargs)._waiter()
+        loop = check_running_loop()
+        future = self._executor._here().submit(fn, args, kwargs, in_line=True, **self._options)
+        waiter = future._waiter()
+        if self._queue_timeout is not None and future._place == "line":
+            turn_away = future.job._queue.room.turn_away
+            timer = loop.call_later(self._queue_timeout, turn_away, future, self._queue_timeout)
+            waiter.add_done_callback(lambda _: timer.cancel())
+        return waiter
 
 
 def _drain_timeout(

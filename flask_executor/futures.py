@@ -7,6 +7,7 @@ import concurrent.futures
 import itertools
 import os
 import sys
+import threading
 import warnings
 from concurrent.futures._base import (
     CANCELLED,
@@ -14,12 +15,14 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from .aio import Waiter
 from .collection import FutureCollection, State, state_of
+from .drains import current_drain
 from .exceptions import JobTimeout, WaitTimeout
 from .settings import check_seconds
 
@@ -42,6 +45,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+Place = Literal["line", "queue", "drain", "delay"]
+"""Where a job waits: for room; for any worker; for the one that it has; for its time."""
 
 _numbers = itertools.count(1)
 
@@ -71,6 +78,14 @@ class JobInfo:
     def id(self) -> str:
         """An id that no other job has, in any running process of this machine."""
         return f"{os.getpid()}-{self._number}"
+
+    def check_cancelled(self) -> None:
+        """End the job here if somebody asked it to stop.
+
+        :raises concurrent.futures.CancelledError: if so; a job that lets it pass is cancelled
+        """
+        if self.cancel_requested:
+            raise concurrent.futures.CancelledError(f"the job {self.name!r} was asked to stop")
 
     def __repr__(self) -> str:
         key = "" if self.key is None else f" key={self.key!r}"
@@ -116,10 +131,12 @@ class JobFuture(concurrent.futures.Future[T]):
         "_kwargs",
         "_limit",
         "_loop_waiters",
+        "_place",
         "_runs_on_loop",
         "_scope",
         "_task",
         "_timeout",
+        "_waits_for",
         "job",
     )
 
@@ -147,6 +164,8 @@ class JobFuture(concurrent.futures.Future[T]):
         self._has_callbacks = False
         self._is_retrieved = False
         self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
+        self._place: Place | None = None  # guarded by the queue's lock
+        self._waits_for: JobFuture[Any] | None = None  # changed by the job's thread
 
     @property
     def id(self) -> str:
@@ -183,7 +202,7 @@ class JobFuture(concurrent.futures.Future[T]):
             warn_if_blocking("result()", f"the job {self.name!r} ends; await the future instead")
         is_retrieved = True
         try:
-            return super().result(timeout)
+            return self._wait(super().result, timeout)
         except TimeoutError as error:
             if error is self._exception:
                 raise
@@ -204,7 +223,7 @@ class JobFuture(concurrent.futures.Future[T]):
         if not self.done():
             warn_if_blocking("exception()", f"the job {self.name!r} ends; await the future instead")
         try:
-            exception = super().exception(timeout)
+            exception = self._wait(super().exception, timeout)
         except TimeoutError:
             raise self._wait_timeout(timeout) from None
         self._is_retrieved = True
@@ -257,14 +276,16 @@ class JobFuture(concurrent.futures.Future[T]):
         """
         waiter: Waiter[T] = Waiter(self)
         with self._condition:
+            is_done = self.done()
             if self._loop_waiters is not None:
                 self._loop_waiters.append(waiter)
-                return waiter
-            if not self.done():
+            elif not is_done:
                 self._loop_waiters = [waiter]
                 super().add_done_callback(_wake_waiters)
-                return waiter
-        waiter.settle()
+        if is_done:
+            waiter.settle()
+        elif running_job.get(None) is not None:
+            self.job._queue.waits.note(waiter, self)
         return waiter
 
     def _drop_waiter(self, waiter: Waiter[Any]) -> None:
@@ -336,6 +357,34 @@ class JobFuture(concurrent.futures.Future[T]):
         """Let go of all that only the job needed."""
         self._fn, self._args, self._kwargs, self._scope, self._task = None, (), None, None, None
         self._limit = None
+
+    def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
+        drain = current_drain()
+        try:
+            if drain is None or self.done():
+                return wait(timeout)
+            return drain.queue.waits.wait(drain, self, wait, timeout)
+        finally:
+            del self, wait  # as in `result`
+
+    def _leave_to_parent(self, error: BaseException) -> None:
+        """Fail with *error* in a forked process, where no thread is left to end the job.
+
+        Callbacks are not called: the parent calls them.
+        """
+        self._condition = threading.Condition()  # Somebody may have held the lock.
+        if self.done():
+            return
+        for waiting in self._waiters:
+            waiting.event = threading.Event()
+            waiting.lock = threading.Lock()  # type: ignore[attr-defined]
+        self._done_callbacks.clear()  # type: ignore[attr-defined]
+        self._is_retrieved = True
+        self.set_exception(error)
+        self._release()
+        for waiter in self._take_waiters():
+            with suppress(RuntimeError):  # Its loop is closed, or not of this thread.
+                waiter.get_loop().call_soon(waiter.settle)
 
     def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
         return WaitTimeout(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import threading
 import weakref
 from collections import deque
@@ -120,8 +119,6 @@ def check_running_loop() -> asyncio.AbstractEventLoop:
 class LoopThread:
     """An event loop in a daemon thread of its own, which starts at the first use.
 
-    After a fork the child has a fresh one.
-
     :param name: the thread's name
     :param loop_factory: makes the loop; None for asyncio's own
     :param is_debug: asked at the start whether asyncio is to log what holds the loop up for longer
@@ -143,23 +140,30 @@ class LoopThread:
         self._on_start = on_start
         self._lock = threading.Lock()
         self._running: _Running | None = None  # guarded by _lock
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    def begin_afresh(self) -> None:
+        """Have no thread; in a forked process, where there is none."""
+        self._lock = threading.Lock()
+        self._running = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
 
     def start(self) -> None:
         """Start the thread, if it does not run."""
-        running = self._running
-        if running is None or not running.is_usable():
-            self._start(instead_of=running)
+        if self._running is None:
+            self._start(instead_of=None)
 
     def call(self, fn: Callable[[], object]) -> None:
         """Have *fn* called in the loop's thread, from any thread."""
         running = self._running
-        while running is None or not running.is_usable() or not running.mailbox.post(fn):
+        while running is None or not running.mailbox.post(fn):
             running = self._start(instead_of=running)
 
     def call_if_running(self, fn: Callable[[], object]) -> None:
         """Do as `call` does if the loop runs, and nothing else."""
         running = self._running
-        if running is not None and running.is_usable():
+        if running is not None:
             running.mailbox.post(fn)
 
     def is_current(self) -> bool:
@@ -190,7 +194,7 @@ class LoopThread:
         """Cancel what still runs, close the loop, and let the thread end."""
         with self._lock:
             running, self._running = self._running, None
-        if running is not None and running.is_usable():
+        if running is not None:
             running.mailbox.post(running.is_over.set)
             if wait and running.thread is not threading.current_thread():
                 running.thread.join(GRACE)
@@ -210,7 +214,8 @@ class LoopThread:
             Context().run(thread.start)
             self._running = running = started.result()
             # The thread does not hold this object: when that goes, so does the thread.
-            weakref.finalize(self, running.mailbox.post, running.is_over.set).atexit = False
+            self._finalizer = weakref.finalize(self, running.mailbox.post, running.is_over.set)
+            self._finalizer.atexit = False
         self._on_start()
         return running
 
@@ -241,11 +246,6 @@ class _Running(NamedTuple):
     thread: threading.Thread
     mailbox: Mailbox
     is_over: asyncio.Event
-    pid: int
-
-    def is_usable(self) -> bool:
-        """Whether the thread is there: after a fork, the child has none."""
-        return self.pid == os.getpid()
 
 
 def _serve(
@@ -257,7 +257,7 @@ def _serve(
 
     async def serve() -> None:
         mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()
-        started.set_result(_Running(threading.current_thread(), mailbox, is_over, os.getpid()))
+        started.set_result(_Running(threading.current_thread(), mailbox, is_over))
         await is_over.wait()
         mailbox.close()
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import weakref
+import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import signals
+from . import closing, signals
 from .context import capture
 from .coroutines import CoroutineJobs
+from .delays import DelayedJobs
+from .drains import Drain, set_current_drain
 from .exceptions import ExecutorClosed
 from .log import log_failure
-from .loop import GRACE, LoopThread
-from .running import run_here, run_there
+from .loop import LoopThread
+from .room import Room
+from .running import fail_there, run_here, run_there
 from .stats import Counts, Stats
+from .threads import Threads
+from .waits import Waits
 from .workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from blinker import NamedSignal
@@ -34,20 +38,10 @@ if TYPE_CHECKING:
     from .pools import Backend
     from .settings import Settings
 
-__all__ = ["Drain", "JobQueue"]
+__all__ = ["JobQueue"]
 
-
-class Drain:
-    """One call that the pool was given, and its part of the counts.
-
-    :param first: the job it begins with
-    """
-
-    __slots__ = ("counts", "first")
-
-    def __init__(self, first: JobFuture[Any]) -> None:
-        self.first: JobFuture[Any] | None = first
-        self.counts = Counts()
+# How many threads run callbacks and teardown functions of coroutine jobs.
+_MAX_ENDS = 32
 
 
 class JobQueue:
@@ -65,29 +59,55 @@ class JobQueue:
         self.settings = settings
         self.in_process = backend.in_process
         self.inline = backend.inline
+        self._executor = executor
+        self._name = name
         self.loop = LoopThread(
             f"{name}-loop",
             settings.loop_factory,
             is_debug=lambda: app.debug,
-            on_start=lambda: _finish_before_exit(self),
+            on_start=self._finish_before_exit,
         )
+        self.workers = Workers(app, settings, backend, name, on_first_open=self._finish_before_exit)
+        self._finishes_before_exit = False
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
+        settings = self.settings
+        daemon = settings.shutdown_timeout is not None
         # For what jobs that don't run in the pool's threads do at their end. In those it could wait
         # for a job that waits for it.
-        self.ends = ThreadPoolExecutor(thread_name_prefix=f"{name}-ends")
+        self.ends = Threads(_MAX_ENDS, f"{self._name}-ends", daemon=daemon)
         self.coroutines = CoroutineJobs(self, _call_here if self.inline else self.loop.call)
-        self.workers = Workers(app, settings, backend, name, on_first_open=self._on_first_open)
-        self._executor = executor
+        self.delayed = DelayedJobs(self.loop, self._put_due)
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._waiting: deque[JobFuture[Any]] = deque()
-        self._lock = threading.RLock()  # guards all below
-        self._is_closed = False
+        self.lock = threading.RLock()  # guards all below
+        self.is_closed = False
+        self.room = Room(self, settings.max_pending)
+        self.waits = Waits(self)
         self._drains: set[Drain] = set()
+        self._helpers: set[Drain] = set()  # of one job each, taken out of its turn
         self._ended_drains = Counts()
-        self._submitted = self._cancelled = self._cancelled_in_waiting = 0
+        self._submitted = self._cancelled = self._delayed = 0
+        self._gone = 0  # jobs in _waiting that do not wait any more
         self._outside: dict[int, JobFuture[Any]] = {}  # delayed and coroutine jobs, by number
         self._idle: list[Future[None]] = []
-        self._timers: dict[JobFuture[Any], asyncio.TimerHandle] = {}  # changed by the loop alone
+
+    def begin_afresh(self) -> None:
+        """Be as a new queue; in a forked process, which has none of the threads."""
+        self.loop.begin_afresh()
+        self.workers.begin_afresh()
+        self._begin_empty()
+
+    def unfinished(self) -> list[JobFuture[Any]]:
+        """The jobs that are known here; some may have ended."""
+        drained = [each for drain in self.drains() for each in (drain.first, drain.current) if each]
+        return [*self.room.line, *self._waiting, *self._outside.values(), *drained]
+
+    def drains(self) -> list[Drain]:
+        """All that are at work here."""
+        return [*self._drains, *self._helpers]
 
     def capture(self) -> Scope:
         """What a job submitted here and now may see."""
@@ -104,38 +124,41 @@ class JobQueue:
 
         :raises ExecutorClosed: if the queue was shut down
         """
-        if self._is_closed:
+        if self.is_closed:
             raise ExecutorClosed("the executor was shut down; it takes no more jobs")
 
-    def put(self, future: JobFuture[Any], delay: float | None = None) -> None:
+    def put(
+        self, future: JobFuture[Any], delay: float | None = None, *, in_line: bool = False
+    ) -> None:
         """Have the job run as soon as a worker is free; on the loop, if that is where it runs.
 
         :param delay: seconds to wait first
+        :param in_line: whether the job waits for room, if there is none; else it is let in
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
+        :raises RuntimeError: if no thread can be started, and there is none
         """
-        if delay is not None or future._runs_on_loop:
-            self._put_on_loop(future, delay)
-            return
-        if future._timeout is not None:
+        if future._timeout is not None and not future._runs_on_loop:
             self.loop.start()  # for its clock: when the job starts, it may be too late
-        with self._lock:
+        with self.lock:
             self.check_open()
-            self.workers.open()  # before the job is counted, as it may fail
-            self._submitted += 1
-            drain = self._place(future)
-        if drain is not None:
-            self._begin(drain, future)
+            if in_line and (self.room.line or not self.room.is_there()):
+                due = None if delay is None else time.monotonic() + delay
+                future._place = "line"
+                self.room.line[future] = partial(self._let_in, future, due)
+                return
+            drain = self._enter(future, delay)
+        self._begin(future, delay, drain)
 
     def leave(self, number: int) -> None:
-        """Note that a delayed or a coroutine job is over, or has come to wait here."""
-        with self._lock:
+        """Note that a coroutine job is over."""
+        with self.lock:
             self._outside.pop(number, None)
         self._tell_if_idle()
 
     def run_end(self, end: Callable[..., None], *args: Any) -> None:
         """Run what a job does at its end in one of the threads for that."""
         try:
-            self.ends.submit(end, *args)
+            self.ends.run(end, *args)
         except RuntimeError:  # as the interpreter ends
             end(*args)
 
@@ -150,26 +173,74 @@ class JobQueue:
         """The next job for *drain*, now running; None if no job is left, and the drain over."""
         while True:
             future, drain.first = drain.first, None
-            if future is None:
-                try:
-                    future = self._waiting.popleft()
-                except IndexError:
-                    if self._end(drain):
-                        return None
-                    continue
-            if future._start():
-                drain.counts.started += 1
+            if future is not None:
+                if self._start(future, drain):
+                    return future
+                continue
+            try:
+                # Noted at once: a process that is forked now has to find it.
+                future = drain.current = self._waiting.popleft()
+            except IndexError:
+                if self._end(drain):
+                    return None
+                continue
+            if self.room.line:
+                self.room.let_in()
+            if self._start(future, drain):
                 return future
+            with self.lock:
+                self._gone -= 1
+
+    def take_out(self, future: JobFuture[Any]) -> Drain | None:
+        """A drain for *future* alone, which now runs; None if it does not wait for a worker."""
+        with self.lock:
+            place = future._place
+            if place in {None, "delay"} or not future._start():
+                return None
+            if place == "line":
+                self.room.line.pop(future, None)
+                self._submitted += 1
+            elif place == "queue":
+                self._note_gone()
+            helper = Drain(self)
+            helper.current = future
+            helper.counts.started = 1
+            self._helpers.add(helper)
+            return helper
+
+    def end_helper(self, helper: Drain) -> None:
+        """Note that a drain of one job is over."""
+        with self.lock:
+            helper.current = None
+            self._helpers.discard(helper)
+            self._ended_drains.add(helper.counts)
+        self.waits.relieve()
+        self._tell_if_idle()
+
+    def fail(self, future: JobFuture[Any], error: BaseException) -> None:
+        """End a job that has not started: it raises *error*."""
+        helper = self.take_out(future)
+        if helper is not None:
+            fail_there(self, helper, future, error)
+            self.end_helper(helper)
 
     def on_cancelled(self, future: JobFuture[Any]) -> None:
         """Note that *future* was cancelled while it waited."""
-        with self._lock:
+        with self.lock:
             self._cancelled += 1
-            self._cancelled_in_waiting += 1
-            if self._cancelled_in_waiting * 2 > len(self._waiting):
-                self._remove_cancelled()
-        if future in self._timers:
-            self.loop.call(partial(self._drop_timer, future))
+            if future._place == "line":
+                self.room.line.pop(future, None)
+                self._submitted += 1
+            elif future._place == "queue":
+                self._note_gone()
+            elif future._place == "delay":
+                self._delayed -= 1
+                self._outside.pop(future.job._number, None)
+                self.delayed.drop(future)
+            future._place = None
+            self.waits.needed.discard(future)
+        self.room.let_in()
+        self._tell_if_idle()
         if signals.job_cancelled.receivers:
             future._call_in_scope(self.notify, signals.job_cancelled, future.job)
 
@@ -182,13 +253,21 @@ class JobQueue:
         """Log what *job* raised, with its traceback, on the app's logger."""
         log_failure(self.app, exception, "Job %s (%s) %s", job.name, job.id, what)
 
+    def count_waiting(self) -> int:
+        """How many jobs wait for a worker, or for their time."""
+        return len(self._waiting) - self._gone + self._delayed
+
+    def count_free_workers(self) -> float:
+        """How many workers have nothing to do."""
+        return self.workers.open().max_workers - len(self._drains)
+
     def stats(self) -> Stats:
         """The counts: they add up at any moment, each the difference of two that only grow."""
         total = Counts()
-        with self._lock:
+        with self.lock:
             total.add(self._ended_drains)
             total.add(self.coroutines.counts)
-            for drain in self._drains:
+            for drain in self.drains():
                 total.add(drain.counts)
             ended = total.succeeded + total.failed + total.cancelled
             return Stats(
@@ -204,207 +283,215 @@ class JobQueue:
     def idle(self) -> Future[None]:
         """A future that is done once no job is pending or running, with callbacks and teardown."""
         future: Future[None] = Future()
-        with self._lock:
-            if self._drains or self._outside:
+        with self.lock:
+            if self._is_busy():
                 self._idle = [other for other in self._idle if not other.cancelled()]
                 self._idle.append(future)
                 return future
         future.set_result(None)
         return future
 
-    def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
-        """Take no more jobs; what waits still runs, unless it is to be cancelled.
+    def pending(self) -> list[JobFuture[Any]]:
+        """The jobs that have not started, those first that would start first."""
+        with self.lock:
+            begun = [drain.first for drain in self._drains if drain.first is not None]
+            known = [*begun, *self._waiting.copy(), *self._outside.values(), *self.room.line]
+        return [future for future in known if future.state == "pending"]
 
-        With ``EXECUTOR_SHUTDOWN_TIMEOUT`` the wait ends then: what is left is cancelled and logged.
-        """
-        with self._lock:
-            self._is_closed = True
-        if cancel_futures:
-            self._cancel_pending()
-        idle = self.idle()
-        if not wait:
-            idle.add_done_callback(lambda _: self._close(wait=False))
-            return
-        try:
-            idle.result(self.settings.shutdown_timeout)
-        except TimeoutError:
-            self._give_up()
-        except BaseException:  # Ctrl-C: idle workers are not to be waited for
-            self._close(wait=False)
-            raise
-        self._close(wait=idle.done())
+    def at_work(self) -> list[JobFuture[Any]]:
+        """The jobs that are on their way from start to end."""
+        with self.lock:
+            drained = [drain.current for drain in self.drains()]
+            started = [*filter(None, drained), *self._outside.values()]
+        return [future for future in started if future.state != "pending"]
 
-    def _put_on_loop(self, future: JobFuture[Any], delay: float | None) -> None:
-        with self._lock:
-            self.check_open()
-            self._submitted += 1
-            self._outside[future.job._number] = future
-        try:
-            if delay is None:
-                self.coroutines.put(future)
-            else:
-                self.loop.call(partial(self._put_later, future, delay))
-        except BaseException:  # the loop could not be started
-            with self._lock:
-                self._submitted -= 1
-            self.leave(future.job._number)
-            raise
-
-    def _put_later(self, future: JobFuture[Any], delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._timers[future] = loop.call_later(delay, self._put_due, future)
-        if future.cancelled():  # before the timer was there to drop
-            self._drop_timer(future)
-
-    def _put_due(self, future: JobFuture[Any]) -> None:
-        del self._timers[future]
-        if future._runs_on_loop:
-            self.coroutines.start(future)
-            return
-        with self._lock:
-            drain = self._place(future)
-        try:
-            if drain is not None:
-                self._begin(drain, future)
-        except ExecutorClosed:
-            # The interpreter ends and starts no thread any more, as early releases of Python 3.12
-            # do: the job runs here, late, but it is not lost.
-            drain = Drain(future)
-            with self._lock:
-                self._submitted += 1
-                self._drains.add(drain)
-            self._drain(drain)
-        self.leave(future.job._number)
-
-    def _drop_timer(self, future: JobFuture[Any]) -> None:
-        timer = self._timers.pop(future, None)
-        if timer is not None:
-            timer.cancel()
-            self.leave(future.job._number)
-
-    def _on_first_open(self) -> None:
-        if not self.in_process:
-            _finish_before_exit(self)
-
-    def _place(self, future: JobFuture[Any]) -> Drain | None:
-        # Called with the lock held.
-        pool = self.workers.open()
-        if len(self._drains) >= pool.max_workers:
-            self._waiting.append(future)
-            return None
-        drain = Drain(future)
-        self._drains.add(drain)
-        return drain
-
-    def _begin(self, drain: Drain, future: JobFuture[Any]) -> None:
-        executor = self.workers.open().executor
-        if executor is None:
-            self._drain(drain)
-        elif self.in_process:
-            try:
-                # Where threads inherit their creator's contextvars, they inherit none from us.
-                Context().run(executor.submit, self._drain, drain)
-            except RuntimeError as error:
-                self._take_back(drain, future, error)
-        else:
-            # Forked workers inherit what is here when they start.
-            Context().run(run_there, self, drain)
-
-    def _cancel_pending(self) -> list[JobFuture[Any]]:
-        with self._lock:
-            outside = [future for future in self._outside.values() if future.state == "pending"]
-        return [future for future in (*self._pop_all(), *outside) if future.cancel()]
-
-    def _give_up(self) -> None:
-        lost = self._cancel_pending()
-        running = self.coroutines.running()
-        for future in running:
-            future.cancel()
-        names = ", ".join(sorted({future.name for future in (*lost, *running)}))
-        self.app.logger.warning(
-            "Shut down after %s s: cancelled %d pending and %d running coroutine jobs (%s); "
-            "%d jobs run on, in threads or other processes",
-            self.settings.shutdown_timeout,
-            len(lost),
-            len(running),
-            names,
-            len(self._drains),
-        )
-        wait(running, GRACE)
-
-    def _close(self, *, wait: bool) -> None:
+    def close(self, *, wait: bool) -> None:
+        """Let go of pool, threads and loop."""
         self.workers.close(wait=wait)
         # What is still out may come back after the deadline.
         self.idle().add_done_callback(lambda _: self.ends.shutdown(wait=False))
         self.loop.stop(wait=wait)
 
-    def _drain(self, drain: Drain) -> None:
-        if drain not in self._drains:
-            return  # The pool took the call and then refused it: it could not start a thread.
-        while (future := self.take(drain)) is not None:
-            run_here(self, drain.counts, future)
-            del future
+    def _enter(self, future: JobFuture[Any], delay: float | None) -> Drain | None:
+        # Called with the lock held.
+        drain = None
+        if delay is not None:
+            future._place = "delay"
+            self._delayed += 1
+            self._outside[future.job._number] = future
+        elif future._runs_on_loop:
+            self._outside[future.job._number] = future
+        else:
+            drain = self._place(future)  # before the job is counted, as it may fail
+        self._submitted += 1
+        self.room.use(future)
+        return drain
 
-    def _end(self, drain: Drain) -> bool:
-        """End *drain*, unless a job has come since it looked."""
-        with self._lock:
-            if self._waiting:
-                return False
-            self._drains.discard(drain)
-            self._ended_drains.add(drain.counts)
-            if not self._drains:
-                self._cancelled_in_waiting = 0
+    def _place(self, future: JobFuture[Any]) -> Drain | None:
+        # Called with the lock held.
+        max_workers = self.workers.open().max_workers
+        if future.state != "pending":  # A receiver of job_submitted has cancelled it.
+            return None
+        if len(self._drains) >= max_workers:
+            future._place = "queue"
+            self._waiting.append(future)
+            return None
+        future._place = "drain"
+        drain = Drain(self, future)
+        self._drains.add(drain)
+        return drain
+
+    def _begin(self, future: JobFuture[Any], delay: float | None, drain: Drain | None) -> None:
+        if drain is not None and not self.in_process:
+            # Forked workers inherit what is here when they start.
+            Context().run(run_there, self, drain)
+            return
+        try:
+            if drain is not None:
+                self.workers.open().submit(self._drain, drain)
+            elif delay is not None:
+                self.delayed.put(future, delay)
+            elif future._runs_on_loop:
+                self.coroutines.put(future)
+        except BaseException as error:
+            if drain is not None and drain.first is None:
+                raise  # Ctrl-C, in a job that runs in this thread
+            if self._take_back(future, drain):
+                raise _as_refusal(error) from error
+
+    def _take_back(self, future: JobFuture[Any], drain: Drain | None) -> bool:
+        # There is no thread to be had. Where others are at work, one of them gets to the job.
+        with self.lock:
+            if drain is not None:
+                self._drains.discard(drain)
+                if future.state != "pending":
+                    return False
+                if self._drains:
+                    future._place = "queue"
+                    self._waiting.append(future)
+                    return False
+            if future._place == "delay":
+                self._delayed -= 1
+            self._outside.pop(future.job._number, None)
+            future._place = None
+            self._submitted -= 1
         self._tell_if_idle()
         return True
 
+    def _let_in(self, future: JobFuture[Any], due: float | None) -> None:
+        self._put_late(future, None if due is None else max(due - time.monotonic(), 0))
+
+    def _put_due(self, future: JobFuture[Any]) -> None:
+        self._put_late(future)
+        self.room.let_in()
+
+    def _put_late(self, future: JobFuture[Any], delay: float | None = None) -> None:
+        """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
+        try:
+            with self.lock:
+                self.room.use(future)
+                if future.state != "pending":
+                    return
+                if future._place == "delay":
+                    self._delayed -= 1
+                    self._submitted -= 1
+                    self._outside.pop(future.job._number, None)
+                future._place = None
+                drain = self._enter(future, delay)
+            self._begin(future, delay, drain)
+        except Exception as error:
+            with self.lock:
+                self._submitted += 1
+                future._place = "drain"
+            self._run_or_fail(future, error)
+        self.waits.relieve()
+
+    def _run_or_fail(self, future: JobFuture[Any], error: Exception) -> None:
+        # Where the interpreter ends and starts no thread any more, as early releases of Python 3.12
+        # do, a job still runs here, late, but it is not lost.
+        if future._runs_on_loop or not self.in_process:
+            self.fail(future, error)
+            return
+        helper = self.take_out(future)
+        if helper is not None:
+            self.waits.run(helper)
+
+    def _start(self, future: JobFuture[Any], drain: Drain) -> bool:
+        drain.current = future
+        if not future._start():
+            return False
+        drain.counts.started += 1
+        if self.waits.needed:
+            self.waits.forget(future)
+        return True
+
+    def _drain(self, drain: Drain) -> None:
+        if drain not in self._drains:
+            return  # The pool took the call and then refused it: it could not start a thread.
+        outer = set_current_drain(drain)
+        try:
+            while (future := self.take(drain)) is not None:
+                run_here(self, drain.counts, future)
+                del future
+        finally:
+            set_current_drain(outer)
+
+    def _end(self, drain: Drain) -> bool:
+        """End *drain*, unless a job has come since it looked."""
+        with self.lock:
+            if self._waiting:
+                return False
+            drain.current = None
+            self._drains.discard(drain)
+            self._ended_drains.add(drain.counts)
+        self.waits.relieve()
+        self._tell_if_idle()
+        return True
+
+    def _is_busy(self) -> bool:
+        # Called with the lock held.
+        return bool(self._drains or self._helpers or self._outside or self.room.line)
+
     def _tell_if_idle(self) -> None:
-        with self._lock:
-            if self._drains or self._outside:
+        with self.lock:
+            if self._is_busy():
                 return
             idle, self._idle = self._idle, []
         for future in idle:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
 
-    def _take_back(self, drain: Drain, future: JobFuture[Any], error: RuntimeError) -> None:
-        # The pool refused a drain. Where others are at work, one of them gets to the job.
-        with self._lock:
-            self._drains.discard(drain)
-            if self._drains:
-                self._waiting.append(future)
-                return
-            self._submitted -= 1
-        raise ExecutorClosed(f"the pool takes no more jobs: {error}") from error
-
-    def _remove_cancelled(self) -> None:
+    def _note_gone(self) -> None:
+        # Called with the lock held.
+        self._gone += 1
+        if self._gone * 2 <= len(self._waiting):
+            return
         # A worker that finds the queue empty meanwhile waits for the lock and looks again.
-        self._waiting.extend([future for future in self._pop_all() if not future.cancelled()])
-        self._cancelled_in_waiting = 0
-
-    def _pop_all(self) -> Iterator[JobFuture[Any]]:
+        kept: list[JobFuture[Any]] = []
         while True:
             try:
-                yield self._waiting.popleft()
+                future = self._waiting.popleft()
             except IndexError:
+                break
+            if future.state == "pending":
+                kept.append(future)
+            else:
+                self._gone -= 1
+        self._waiting.extend(kept)
+
+    def _finish_before_exit(self) -> None:
+        with self.lock:
+            if self._finishes_before_exit:
                 return
+            closing.finish_before_exit(self)
+            self._finishes_before_exit = True
+
+
+def _as_refusal(error: BaseException) -> BaseException:
+    if isinstance(error, RuntimeError) and str(error) != "can't start new thread":
+        return ExecutorClosed(f"the pool takes no more jobs: {error}")
+    return error
 
 
 def _call_here(fn: Callable[[], object]) -> None:
     fn()
-
-
-def _finish_before_exit(queue: JobQueue) -> None:
-    # As in the stdlib, what waits runs before the interpreter ends. Threads see to that themselves,
-    # but the process pool's hook ends its workers. Hooks run last registered first, so this one
-    # runs before it. It is the private hook that concurrent.futures uses, for want of another.
-    ref, pid = weakref.ref(queue), os.getpid()
-
-    def finish() -> None:
-        queue = ref()
-        if queue is not None and os.getpid() == pid:
-            queue.shutdown(wait=True, cancel_futures=False)
-
-    try:
-        threading._register_atexit(finish)  # type: ignore[attr-defined]
-    except RuntimeError as error:
-        raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error

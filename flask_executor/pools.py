@@ -8,7 +8,8 @@ import math
 import multiprocessing
 import os
 import sys
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
+from .threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,18 +34,22 @@ __all__ = ["INLINE", "Backend", "Pool", "find_backend"]
 class Pool:
     """An open pool.
 
-    :param executor: None if jobs run at once, in the thread that submits them
+    :param submit: has one of the workers make a call; what leaves this process gets a future
+    :param shutdown: ends the workers, once calls are over; ``wait`` says whether to wait for that
     :param max_workers: how many calls run at a time
     :param when_ready: calls a function once a call of the pool's can begin; None for at once
     :param kill: ends a call of the pool's that runs; None if that cannot be done
+    :param kill_all: ends all calls that run; None as above
     :param calls_back_freely: whether a done callback of a call may take its time and use the pool:
         those of the stdlib's process pool may be called with a lock held
     """
 
-    executor: Executor | None
+    submit: Callable[..., Any]
+    shutdown: Callable[..., object]
     max_workers: float
     when_ready: Callable[[Future[Any], Callable[[], object]], object] | None = None
     kill: Callable[[Future[Any]], object] | None = None
+    kill_all: Callable[[], object] | None = None
     calls_back_freely: bool = False
 
 
@@ -131,12 +137,14 @@ def _custom_backend(settings: Settings) -> Backend:
             "be called with the settings and returns a concurrent.futures.Executor"
         )
     in_process = bool(getattr(factory, "in_process", False))
-    return Backend(partial(_open_custom, factory), in_process=in_process, opens_lightly=False)
+    open_ = partial(_open_custom, factory, in_process)
+    return Backend(open_, in_process=in_process, opens_lightly=False)
 
 
 def _open_threads(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
-    pool = ThreadPoolExecutor(settings.max_workers, thread_name_prefix)
-    return Pool(pool, pool._max_workers)
+    max_workers = settings.max_workers or min(32, _count_processors() + 4)  # as the stdlib's
+    threads = Threads(max_workers, thread_name_prefix, daemon=settings.shutdown_timeout is not None)
+    return Pool(threads.run, threads.shutdown, max_workers)
 
 
 def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepare) -> Pool:
@@ -151,7 +159,13 @@ def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepar
         thread_name_prefix,
     )
     return Pool(
-        pool, max_workers, when_ready=pool.when_ready, kill=pool.kill, calls_back_freely=True
+        pool.submit,
+        pool.shutdown,
+        max_workers,
+        when_ready=pool.when_ready,
+        kill=pool.kill,
+        kill_all=pool.kill_all,
+        calls_back_freely=True,
     )
 
 
@@ -162,7 +176,7 @@ def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) 
     # The initializer is one that is there before any module can be found.
     code = f"import sys; sys.path[:] = {sys.path!r}"
     pool = open_pool(settings.max_workers, thread_name_prefix, initializer=exec, initargs=(code,))
-    return Pool(pool, pool._max_workers)
+    return Pool(pool.submit, pool.shutdown, pool._max_workers)
 
 
 def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
@@ -176,11 +190,15 @@ def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
             f"{settings.prefix}DASK_ADDRESS is {address!r}, which cannot be reached: {error}; "
             "expected the address of a scheduler that runs"
         ) from error
-    return Pool(pool, settings.max_workers or max(pool.max_workers, 1))
+    return Pool(pool.submit, pool.shutdown, settings.max_workers or max(pool.max_workers, 1))
 
 
 def _open_custom(
-    factory: Callable[[Settings], object], settings: Settings, _: str, __: Prepare
+    factory: Callable[[Settings], object],
+    in_process: bool,
+    settings: Settings,
+    _: str,
+    __: Prepare,
 ) -> Pool:
     pool = factory(settings)
     if not isinstance(pool, Executor):
@@ -189,11 +207,26 @@ def _open_custom(
             "concurrent.futures.Executor"
         )
     max_workers = getattr(pool, "_max_workers", None)
-    return Pool(pool, max_workers or settings.max_workers or _count_processors())
+    max_workers = max_workers or settings.max_workers or _count_processors()
+    # Where threads inherit their creator's contextvars, they inherit none from a job's submitter.
+    submit = partial(_submit_from_nowhere, pool) if in_process else pool.submit
+    return Pool(submit, pool.shutdown, max_workers)
+
+
+def _submit_from_nowhere(pool: Executor, *call: Any) -> Future[Any]:
+    return Context().run(pool.submit, *call)
 
 
 def _open_inline(_: Settings, __: str, ___: Prepare) -> Pool:
-    return Pool(None, math.inf)
+    return Pool(_call_here, _no_shutdown, math.inf)
+
+
+def _call_here(fn: Callable[..., object], *args: Any) -> None:
+    fn(*args)
+
+
+def _no_shutdown(*, wait: bool) -> None:
+    pass
 
 
 def _count_processors() -> int:

@@ -29,6 +29,12 @@ __all__ = ["ProcessPool"]
 # would close it by a number that may be its own pipe's. Reentrant, as a garbage collection anywhere
 # may let go of a pool.
 _starting = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_starting.acquire,
+        after_in_child=_starting._at_fork_reinit,  # type: ignore[attr-defined]
+        after_in_parent=_starting.release,
+    )
 
 _SIGNALS = {each.value: each.name for each in signal.Signals}
 
@@ -62,7 +68,7 @@ class ProcessPool(concurrent.futures.Executor):
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         # Whoever lets go of the pool lets go of its processes.
-        weakref.finalize(self, _stop, self._workers).atexit = False
+        weakref.finalize(self, _stop_own, os.getpid(), self._workers).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call *fn* in an idle process, or else in a new one.
@@ -82,6 +88,13 @@ class ProcessPool(concurrent.futures.Executor):
         with self._lock:
             worker = cast("_Call", call).worker
             if worker is not None:
+                worker.is_spent = True
+                worker.process.kill()
+
+    def kill_all(self) -> None:
+        """Kill the processes that are at a call; each of these ends with `WorkerDied`."""
+        with self._lock:
+            for worker in self._workers - {*self._idle}:
                 worker.is_spent = True
                 worker.process.kill()
 
@@ -246,6 +259,11 @@ def _death_of(process: BaseProcess) -> int:
         return os.pidfd_open(cast("int", process.pid))
     except (AttributeError, OSError):  # of other systems, and the like
         return process.sentinel
+
+
+def _stop_own(pid: int, workers: Iterable[_Worker]) -> None:
+    if pid == os.getpid():  # In a process that was forked they are the parent's.
+        _stop(workers)
 
 
 def _stop(workers: Iterable[_Worker]) -> None:

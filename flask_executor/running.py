@@ -18,13 +18,23 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from .context import Scope
+    from .drains import Drain
     from .futures import JobFuture
-    from .pending import Drain, JobQueue
+    from .pending import JobQueue
     from .pickling import Reply
     from .pools import Pool
     from .stats import Counts
 
-__all__ = ["ENDS", "Outcome", "end_job", "outcome_of", "run_here", "run_on_loop", "run_there"]
+__all__ = [
+    "ENDS",
+    "Outcome",
+    "end_job",
+    "fail_there",
+    "outcome_of",
+    "run_here",
+    "run_on_loop",
+    "run_there",
+]
 
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
@@ -86,7 +96,7 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
         try:
             pool, sent = queue.workers.send(*call)
         except BaseException as error:  # also Ctrl-C: the job has been taken
-            _end_there(queue, drain, future, outcome_of(future, error))
+            fail_there(queue, drain, future, error)
             if not queue.workers.is_open():
                 _fail_waiting(queue, drain, error)
                 return
@@ -99,6 +109,11 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
             on_returned = partial(queue.run_end, on_returned)
         sent.add_done_callback(on_returned)
         return
+
+
+def fail_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], error: BaseException) -> None:
+    """End a job that has been started, and will not be run: it raises *error*."""
+    _end_there(queue, drain, future, outcome_of(future, error))
 
 
 def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
@@ -235,7 +250,7 @@ def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: O
 def _fail_waiting(queue: JobQueue, drain: Drain, error: BaseException) -> None:
     # There is no pool to be had. To try once more for each job that waits could take hours.
     while (future := queue.take(drain)) is not None:
-        _end_there(queue, drain, future, outcome_of(future, error))
+        fail_there(queue, drain, future, error)
 
 
 def _limit(queue: JobQueue, future: JobFuture[Any], on_expired: Callable[[], object]) -> TimeLimit:

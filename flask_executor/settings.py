@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["Settings", "check_count", "check_seconds", "check_timeout"]
+__all__ = ["Settings", "check_count", "check_seconds", "check_timeout", "check_wait"]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -42,6 +42,7 @@ class Settings:
     propagate_exceptions: bool = False
     async_views: bool = False
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    max_pending: int | None = None
     shutdown_timeout: float | None = None
     app: str | None = None
     dask_address: str | None = None
@@ -79,6 +80,17 @@ def check_seconds(name: str, value: object) -> None:
         raise TypeError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
     if not value <= threading.TIMEOUT_MAX:  # nan is not, either
         raise ValueError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
+
+
+def check_wait(name: str, value: object) -> None:
+    """Refuse what is no time to wait; None is one.
+
+    :raises TypeError: if *value* is not a number
+    :raises ValueError: if it is below 0, or no thread can wait that long
+    """
+    check_seconds(name, value)
+    if isinstance(value, (int, float)) and value < 0:
+        raise ValueError(f"{name} is {value!r}; expected 0 seconds or more, or None")
 
 
 def check_timeout(timeout: object) -> None:
@@ -203,6 +215,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "propagate_exceptions": _switch,
     "async_views": _switch,
     "loop_factory": _loop_factory_or_none,
+    "max_pending": _count_or_none,
     "shutdown_timeout": _seconds_or_none,
     "app": _app_path_or_none,
     "dask_address": _address_or_none,

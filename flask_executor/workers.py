@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .exceptions import WorkerDied
 from .pickling import dumps_call
@@ -13,7 +13,7 @@ from .remote import prepare, ticket_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
     from flask import Flask
 
@@ -53,15 +53,23 @@ class Workers:
     def open(self) -> Pool:
         """The pool, opened if it is not.
 
+        :raises ExecutorClosed: if the interpreter ends
         :raises OSError: if it is on other machines, and they cannot be reached
         """
         with self._lock:
             if self._pool is None:
-                self._pool = self._backend.open(self._settings, self._name, self._prepare)
                 if not self._has_opened:
-                    self._has_opened = True
                     self._on_first_open()
+                    self._has_opened = True
+                self._pool = self._backend.open(self._settings, self._name, self._prepare)
             return self._pool
+
+    def begin_afresh(self) -> None:
+        """Have no pool; in a forked process, where that of the parent is of no use."""
+        # Nor is it to be ended from here, as it would be if it were let go of.
+        self._of_parent = self._pool
+        self._lock = threading.RLock()
+        self._pool = None
 
     def is_open(self) -> bool:
         """Whether there is a pool."""
@@ -96,26 +104,32 @@ class Workers:
         """Hand a call to the pool, or if that has broken, to the one that takes its place."""
         pool = self.open()
         try:
-            return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
+            return pool, pool.submit(fn, *args, **kwargs)
         except BrokenExecutor as error:
             if isinstance(error, WorkerDied):
                 raise
             self.replace(pool)
         pool = self.open()
-        return pool, cast("Executor", pool.executor).submit(fn, *args, **kwargs)
+        return pool, pool.submit(fn, *args, **kwargs)
 
     def replace(self, broken: Pool) -> None:
         """Have the next job open another pool."""
         with self._lock:
             if self._pool is broken:
                 self._pool = None
-        cast("Executor", broken.executor).shutdown(wait=False)
+        broken.shutdown(wait=False)
+
+    def kill(self) -> bool:
+        """End the calls that run, if the pool can do that."""
+        if self._pool is None or self._pool.kill_all is None:
+            return False
+        self._pool.kill_all()
+        return True
 
     def close(self, *, wait: bool) -> None:
         """Shut the pool down."""
-        pool = self._pool
-        if pool is not None and pool.executor is not None:
-            pool.executor.shutdown(wait=wait)
+        if self._pool is not None:
+            self._pool.shutdown(wait=wait)
 
     def _ticket_here(self) -> Ticket:
         if self._ticket is None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import distributed
 import pytest
@@ -153,6 +153,16 @@ def door(executors: MakeExecutor) -> Iterator[Door]:
     door = Door()
     yield door
     door.open()
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[IO[str]]:
+    """A named pipe that keeps what is written into it, until it is read or the test ends."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    # Opened for both reading and writing, it does not wait for a reader.
+    with open(path, "w", buffering=1, opener=lambda path, _: os.open(path, os.O_RDWR)) as pipe:
+        yield pipe
 
 
 class Cluster:

@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextvars import ContextVar
 
 import pytest
@@ -278,8 +279,9 @@ def test_a_worker_shows_nothing_of_the_last_job(app, executors, push_app_context
         return executor.submit(threading.current_thread).result(WAIT)
 
     in_view(app, view)
-    pool = app.extensions["flask_executor."].queue.workers.open().executor
-    seen = pool.submit(lambda: (has_app_context(), has_request_context(), tenant.get()))
+    seen = Future()
+    pool = app.extensions["flask_executor."].queue.workers.open()
+    pool.submit(lambda: seen.set_result((has_app_context(), has_request_context(), tenant.get())))
 
     assert seen.result(WAIT) == (False, False, "nobody")
 
@@ -421,22 +423,20 @@ def test_a_finished_job_holds_neither_request_nor_g(app, executors, fails):
     assert request_ref() is None
 
 
-def test_threads_that_inherit_contextvars_inherit_none_from_the_submitter(app, executors):
+@pytest.mark.parametrize("type_", ["thread", "tests.remote_app:Threads"])
+def test_threads_that_inherit_contextvars_inherit_none_from_the_submitter(
+    app, executors, monkeypatch, type_
+):
     # Free-threaded builds start a thread in a copy of its creator's contextvars.
-    executor = executors(app, max_workers=1)
+    executor = executors(app, max_workers=1, type=type_)
     seen = []
 
-    class Pool:
-        def submit(self, fn, *args):
+    class Thread(threading.Thread):
+        def start(self):
             seen.append((tenant.get(), has_app_context()))
-            return pool.submit(fn, *args)
+            super().start()
 
-        def shutdown(self, **options):
-            pool.shutdown(**options)
-
-    queue = app.extensions["flask_executor."].queue
-    pool = queue.workers.open().executor
-    queue.workers._pool = type(queue.workers.open())(Pool(), 1)
+    monkeypatch.setattr(threading, "Thread", Thread)
 
     def view():
         tenant.set("acme")

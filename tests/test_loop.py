@@ -414,8 +414,8 @@ def test_past_the_timeout_a_shutdown_cancels_what_is_left_and_says_so_once(app, 
     assert cleaned == ["hanging"] * 3
     [line] = [record.getMessage() for record in app_log(caplog)]
     assert line == (
-        "Shut down after 0.01 s: cancelled 1 pending and 3 running coroutine jobs "
-        "(double, hanging); 0 jobs run on, in threads or other processes"
+        "Shut down after 0.01 s: 1 pending job cancelled (1 double), "
+        "3 running coroutine jobs cancelled (3 hanging)"
     )
 
 
@@ -576,7 +576,7 @@ hangs.wait()
 
     assert done.stdout == "quick ended\nhanging cleaned up\n"
     [line] = done.stderr.splitlines()
-    assert "cancelled 1 pending and 1 running coroutine jobs (hanging, say)" in line
+    assert "1 pending job cancelled (1 say), 1 running coroutine job cancelled (1 hanging)" in line
 
 
 def test_tasks_and_generators_left_at_the_end_of_the_interpreter_are_closed_quietly():

@@ -221,7 +221,7 @@ def test_nothing_starts_before_the_first_job(app, executors):
 
 def test_a_pool_that_refuses_leaves_nothing_behind(app, executors):
     executor = executors(app, max_workers=1)
-    queue_of(app).workers.open().executor.shutdown()
+    queue_of(app).workers.open().shutdown()
 
     with pytest.raises(ExecutorClosed, match="cannot schedule new futures after shutdown"):
         executor.submit_stored("key", int)
@@ -234,7 +234,7 @@ def test_a_pool_that_refuses_leaves_nothing_behind(app, executors):
 def test_a_pool_that_refuses_another_worker_leaves_the_job_to_those_at_work(app, executors, gate):
     executor = executors(app, max_workers=2)
     gate.occupy(executor)
-    queue_of(app).workers.open().executor.shutdown(wait=False)
+    queue_of(app).workers.open().shutdown(wait=False)
 
     future = executor.submit(int, "7")
     gate.open()

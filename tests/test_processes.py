@@ -27,7 +27,7 @@ from flask_executor import (
     WorkerDied,
 )
 from tests import remote_app
-from tests.conftest import ROOT, WAIT, Door, MakeExecutor
+from tests.conftest import ROOT, WAIT, Door, MakeExecutor, app_log
 
 METHODS = multiprocessing.get_all_start_methods()
 
@@ -316,8 +316,8 @@ def test_the_neighbours_of_a_worker_that_dies_survive(
 def test_a_worker_that_died_while_it_was_idle_costs_no_job(app: Flask, of_method: Executor) -> None:
     of_method.submit(remote_app.pid).result(WAIT)
     of_method.drain(WAIT)
-    pool = app.extensions["flask_executor."].queue.workers.open().executor
-    [worker] = pool._workers
+    pool = app.extensions["flask_executor."].queue.workers.open()
+    [worker] = pool.submit.__self__._workers
     worker.process.kill()
     assert worker.connection.poll(WAIT), "it is closed"
 
@@ -620,19 +620,25 @@ def test_an_interrupt_of_the_whole_group_lets_running_jobs_end(method: str, tmp_
     assert done.stderr.count("KeyboardInterrupt") == 1, done.stderr
 
 
-def test_what_comes_back_after_the_deadline_still_reaches_its_future(
-    app: Flask, executors: MakeExecutor, door: Door
+def test_past_the_timeout_a_shutdown_kills_what_runs_and_says_so(
+    app: Flask, executors: MakeExecutor, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
     executor = executors(
         app, type="process", max_workers=1, shutdown_timeout=0.01, mp_context="forkserver"
     )
-    future = executor.submit(remote_app.wait_at, door.address, "result")
+    running = executor.submit(remote_app.wait_at, door.address, "result")
     door.await_arrival()
+    waiting = [executor.submit(remote_app.power, n) for n in range(3)]
 
     executor.shutdown()
-    door.open()
 
-    assert future.result(WAIT) == "result"
+    assert isinstance(running.exception(0), WorkerDied)
+    assert all(future.cancelled() for future in waiting)
+    [line] = [record.getMessage() for record in app_log(caplog)]
+    assert line == (
+        "Shut down after 0.01 s: 3 pending jobs cancelled (3 power), "
+        "1 running job killed with its worker (1 wait_at)"
+    )
 
 
 def test_a_callback_of_a_process_job_cannot_wait_for_itself(

@@ -108,16 +108,6 @@ def test_the_example_is_served_as_make_run_does():
     assert answer.text == "5"
 
 
-@pytest.fixture
-def pipe(tmp_path):
-    """A named pipe that keeps what is written into it, until it is read or the test ends."""
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    # Opened for both reading and writing, it does not wait for a reader.
-    with open(path, "w", buffering=1, opener=lambda path, _: os.open(path, os.O_RDWR)) as pipe:
-        yield pipe
-
-
 @contextmanager
 def served(command: str, folder: Path) -> Iterator[httpx.Client]:
     """Run a server until the block ends, and check what it logged."""

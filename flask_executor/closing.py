@@ -1,0 +1,99 @@
+"""The end of a queue: what still runs, what is cancelled, and what the log says of it."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from concurrent.futures import wait as wait_for
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import ExecutorClosed
+from .loop import GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .futures import JobFuture
+    from .pending import JobQueue
+
+__all__ = ["finish_before_exit", "shutdown"]
+
+
+def shutdown(queue: JobQueue, *, wait: bool, cancel_futures: bool) -> None:
+    """Take no more jobs; what waits still runs, unless it is to be cancelled.
+
+    With ``EXECUTOR_SHUTDOWN_TIMEOUT`` the wait ends then: what is left is given up, and logged.
+    """
+    with queue.lock:
+        queue.is_closed = True
+    queue.room.dismiss()
+    if cancel_futures:
+        _cancel_pending(queue)
+    idle = queue.idle()
+    if not wait:
+        idle.add_done_callback(lambda _: queue.close(wait=False))
+        return
+    try:
+        idle.result(queue.settings.shutdown_timeout)
+    except TimeoutError:
+        _give_up(queue)
+    except BaseException:  # Ctrl-C: idle workers are not to be waited for
+        queue.close(wait=False)
+        raise
+    queue.close(wait=idle.done())
+
+
+def finish_before_exit(queue: JobQueue) -> None:
+    """Have *queue* shut down before the interpreter ends.
+
+    :raises ExecutorClosed: if it ends already
+    """
+    # As in the stdlib, what waits runs first. Hooks run last registered first, so this one runs
+    # before that which ends the stdlib's pools, and before threads are joined. It is the private
+    # hook that concurrent.futures uses, for want of another. A forked process has it, too.
+    ref = weakref.ref(queue)
+
+    def finish() -> None:
+        queue = ref()
+        if queue is not None:
+            shutdown(queue, wait=True, cancel_futures=False)
+
+    try:
+        threading._register_atexit(finish)  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error
+
+
+def _cancel_pending(queue: JobQueue) -> list[JobFuture[Any]]:
+    # From the end: the next one to start is the last to be cancelled, if it has not.
+    return [future for future in reversed(queue.pending()) if future.cancel()]
+
+
+def _give_up(queue: JobQueue) -> None:
+    cancelled = _cancel_pending(queue)
+    at_work = queue.at_work()
+    on_loop = [future for future in at_work if future._runs_on_loop and future.cancel()]
+    running = [future for future in at_work if not future._runs_on_loop and future.running()]
+    ending = [future for future in at_work if future.done()]
+    for future in running:
+        future.cancel()  # asks it to stop
+    is_killed = queue.workers.kill()
+    lost = [
+        _told(cancelled, "pending ", "cancelled"),
+        _told(on_loop, "running coroutine ", "cancelled"),
+        _told(running, "running ", "killed with its worker" if is_killed else "left to run on"),
+        _told(ending, "", "left with its callbacks"),
+    ]
+    queue.app.logger.warning(
+        "Shut down after %s s: %s", queue.settings.shutdown_timeout, ", ".join(filter(None, lost))
+    )
+    wait_for([*on_loop, *running] if is_killed else on_loop, GRACE)
+
+
+def _told(futures: Iterable[JobFuture[Any]], what: str, fate: str) -> str:
+    """Say "3 pending jobs cancelled (2 report, 1 mail)", or nothing of none."""
+    counts = Counter(future.name for future in futures)
+    names = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    jobs = "job" if counts.total() == 1 else "jobs"
+    return f"{counts.total()} {what}{jobs} {fate} ({names})" if counts else ""

@@ -1,0 +1,123 @@
+"""Threads that run calls, and end when they are told to."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from contextvars import Context
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Threads"]
+
+_Call = tuple["Callable[..., object]", tuple[Any, ...]]
+
+
+class Threads:
+    """A pool of threads, each started when a call finds no other idle.
+
+    The stdlib's pool makes a future for each call, and its threads hold up the end of the
+    interpreter for as long as a call takes. These need not.
+
+    :param max_threads: how many there are at a time; more calls wait
+    :param name: the beginning of the threads' names
+    :param daemon: whether the interpreter may end while they are at work
+    """
+
+    def __init__(self, max_threads: int, name: str, *, daemon: bool) -> None:
+        self._max_threads = max_threads
+        self._name = name
+        self._daemon = daemon
+        self._threads: list[threading.Thread] = []  # guarded by _shared.lock
+        self._shared = _Shared()
+        # Whoever lets go of the pool lets go of its threads.
+        weakref.finalize(self, _dismiss, self._shared).atexit = False
+
+    def run(self, fn: Callable[..., object], *args: Any) -> None:
+        """Have a thread call *fn*, which must not raise.
+
+        :raises RuntimeError: after `shutdown`, or if no thread can be started and none is there
+        :raises MemoryError: if there is none for the first thread
+        """
+        shared = self._shared
+        with shared.lock:
+            if shared.is_over:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if shared.idle:
+                shared.idle.pop().put((fn, args))
+            elif len(self._threads) < self._max_threads:
+                self._start((fn, args))
+            else:
+                shared.backlog.append((fn, args))
+
+    def shutdown(self, *, wait: bool = True) -> None:
+        """Take no more calls; those that have come are still made.
+
+        :param wait: whether to wait for them
+        """
+        _dismiss(self._shared)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _start(self, call: _Call) -> None:
+        # Called with the lock held.
+        # The thread keeps its arguments for as long as it lives: the call comes another way.
+        inbox: SimpleQueue[_Call | None] = SimpleQueue()
+        inbox.put(call)
+        thread = threading.Thread(
+            target=_work,
+            args=(self._shared, inbox),
+            name=f"{self._name}_{len(self._threads)}",
+            daemon=self._daemon,
+        )
+        # Where threads inherit their creator's contextvars, these inherit none.
+        Context().run(thread.start)
+        self._threads.append(thread)
+
+
+@dataclass(slots=True, eq=False)
+class _Shared:
+    """What a pool and its threads have in common: they do not hold the pool."""
+
+    # Reentrant, as a garbage collection anywhere may let go of a pool.
+    lock: threading.RLock = field(default_factory=threading.RLock)  # guards all below
+    idle: list[SimpleQueue[_Call | None]] = field(default_factory=list)
+    backlog: deque[_Call] = field(default_factory=deque)
+    is_over: bool = False
+    pid: int = field(default_factory=os.getpid)
+
+    def next_call(self, inbox: SimpleQueue[_Call | None]) -> _Call | None:
+        """The next call for an idle thread, which waits for it; None if it is to end."""
+        with self.lock:
+            if self.backlog:
+                return self.backlog.popleft()
+            if self.is_over:
+                return None
+            self.idle.append(inbox)
+        return inbox.get()
+
+
+def _work(shared: _Shared, inbox: SimpleQueue[_Call | None]) -> None:
+    call = inbox.get()
+    while call is not None:
+        fn, args = call
+        del call
+        fn(*args)
+        del fn, args
+        call = shared.next_call(inbox)
+
+
+def _dismiss(shared: _Shared) -> None:
+    if shared.pid != os.getpid():
+        return  # A forked process has neither the threads nor perhaps the lock.
+    with shared.lock:
+        shared.is_over = True
+        while shared.idle:
+            shared.idle.pop().put(None)
