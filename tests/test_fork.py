@@ -1,0 +1,293 @@
+"""Forked processes: what they have of their own, and what becomes of the jobs they inherit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.conftest import ROOT, WAIT
+from tests.test_servers import TESTS, served
+
+# What a program has to begin with. In the child `check` runs, and the parent tells how it ended.
+PRELUDE = """
+import asyncio, concurrent.futures, os, sys, threading, traceback
+from flask import Flask
+from flask_executor import Executor, InheritedJob, current_job
+
+app = Flask("app")
+app.config["EXECUTOR_MAX_WORKERS"] = 2
+executor = Executor(app)
+started, go_on = threading.Semaphore(0), threading.Event()
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once, from any process
+
+def hold(name="held"):
+    started.release()
+    go_on.wait(20)
+    say(name, "ran")
+    return name
+
+async def hold_on_loop():
+    started.release()
+    while not go_on.is_set():
+        await asyncio.sleep(0.001)
+    say("coroutine ran")
+
+def fork(check):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            check()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    go_on.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+
+
+def run(program: str) -> list[str]:
+    """The lines that *program* prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELUDE + program],
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 2,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.splitlines()
+
+
+def test_neither_import_nor_init_app_starts_a_thread() -> None:
+    program = "assert threading.active_count() == 1; executor.stats(); executor.drain()\n"
+
+    assert run(program + "assert threading.active_count() == 1\n") == []
+
+
+def test_a_child_of_an_executor_that_was_not_used_has_a_pool_of_its_own() -> None:
+    lines = run("""
+def check():
+    say("child", executor.submit(pow, 2, 3).result(20))
+    executor.drain(20)
+
+fork(check)
+say("parent", executor.submit(pow, 2, 4).result(20))
+""")
+
+    assert lines == ["child 8", "parent 16"]
+
+
+def test_jobs_that_a_child_inherits_fail_there_and_run_once_in_the_parent() -> None:
+    lines = run("""
+executor.add_default_done_callback(lambda future: say("callback", future.name))
+done = executor.submit_stored("done", int, "7")
+done.result(20)
+executor.drain(20)
+running = [executor.submit(hold, "running") for _ in range(2)]
+on_loop = executor.submit(hold_on_loop)
+for _ in range(3):
+    started.acquire()
+waiting = executor.submit_stored("waiting", hold, "waiting")
+later = executor.options(delay=0.01).submit(hold, "later")
+cancelled = executor.submit(hold, "never")
+cancelled.cancel()
+iterator = concurrent.futures.as_completed([waiting])
+
+def check():
+    for future in (*running, on_loop, waiting, later):
+        error = future.exception(0)
+        assert isinstance(error, InheritedJob), error
+        assert f"belongs to the process {os.getppid()}" in str(error)
+        assert future.state == "failed"
+        assert not future.cancel()
+    assert next(iterator) is waiting
+    assert done.result(0) == 7 and cancelled.cancelled()
+    assert executor.futures.state("done") == "succeeded"
+    assert executor.futures.state("waiting") == "failed"
+    assert executor.stats().submitted == 0
+    say("child", executor.submit(int, "8").result(20))
+
+fork(check)
+executor.drain(20)
+""")
+
+    assert Counter(lines) == {
+        "callback int": 2,  # one of them is the child's own
+        "child 8": 1,
+        "callback hold": 5,
+        "running ran": 2,
+        "waiting ran": 1,
+        "later ran": 1,
+        "coroutine ran": 1,
+        "callback hold_on_loop": 1,
+    }
+
+
+def test_an_await_that_goes_on_in_a_child_fails_there() -> None:
+    lines = run("""
+async def main():
+    future = executor.submit(hold)
+    waiter = asyncio.ensure_future(asyncio.wait_for(future._waiter(), 20))
+    started.acquire()
+    await asyncio.sleep(0)
+    pid = os.fork()
+    go_on.set() if pid else None
+    try:
+        say("parent" if pid else "child", await waiter)
+    except InheritedJob:
+        say("child is told")
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+asyncio.run(main())
+""")
+
+    assert sorted(lines) == ["child is told", "held ran", "parent held"]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "queue.lock",
+        "queue.loop._lock",
+        "queue.workers._lock",
+        "queue.coroutines._lock",
+        "queue.loop._running.mailbox._lock",
+        "executor.futures._lock",
+        "executor.futures.get('held')._condition",
+        "executor.futures.get('done')._condition",
+        "threads.lock",
+    ],
+)
+def test_a_lock_that_is_held_when_a_process_is_forked_holds_nothing_up_in_it(lock: str) -> None:
+    lines = run(f"""
+queue = app.extensions["flask_executor."].queue
+executor.submit_stored("held", hold)
+executor.submit_stored("done", int).result(20)
+started.acquire()
+threads = queue.workers.open().submit.__self__._shared
+executor.submit(hold_on_loop)
+started.acquire()
+held, forked = threading.Event(), threading.Event()
+
+def hold_lock():
+    with {lock}:
+        held.set()
+        forked.wait(20)
+
+holder = threading.Thread(target=hold_lock)
+holder.start()
+held.wait()
+
+async def cube():
+    return 27
+
+def check():
+    assert isinstance(executor.futures.exception("held", 0), InheritedJob)
+    assert executor.futures.result("done", 0) == 0
+    say(executor.submit(pow, 2, 3).result(20), executor.submit(cube).result(20))
+    executor.shutdown()
+
+pid = os.fork()
+if not pid:
+    code = 1
+    try:
+        check()
+        code = 0
+    finally:
+        os._exit(code)
+assert os.waitpid(pid, 0)[1] == 0
+forked.set()
+go_on.set()
+holder.join()
+""")
+
+    assert sorted(lines) == ["8 27", "coroutine ran", "held ran"]
+
+
+def test_a_job_may_fork() -> None:
+    lines = run("""
+def forking():
+    fork(lambda: say("child", current_job.name, executor.submit(int, "7").result(20)))
+    return "parent"
+
+say(executor.submit(forking).result(20), executor.stats().succeeded)
+""")
+
+    assert lines == ["child forking 7", "parent 1"]
+
+
+def test_a_child_that_exits_in_the_ordinary_way_finishes_its_own_jobs_first() -> None:
+    lines = run("""
+executor.submit(hold, "parent's")
+started.acquire()
+pid = os.fork()
+if not pid:
+    executor.submit(say, "child's ran")
+    sys.exit()
+os.waitpid(pid, 0)
+go_on.set()
+""")
+
+    assert lines == ["child's ran", "parent's ran"]
+
+
+def test_the_worker_processes_of_a_parent_are_left_to_it() -> None:
+    lines = run("""
+import gc
+from tests import remote_app
+
+app.config.update(POOL_EXECUTOR_TYPE="process", POOL_EXECUTOR_MAX_WORKERS=1)
+app.config.update(POOL_EXECUTOR_APP="tests.remote_app:app", POOL_EXECUTOR_MP_CONTEXT="fork")
+pool = Executor(app, name="pool")
+worker = pool.submit(remote_app.pid).result(20)
+
+def check():
+    assert pool.submit(remote_app.pid).result(20) != worker
+    pool.shutdown()
+    del app.extensions["flask_executor.pool"], app.extensions["poolexecutor"]
+    gc.collect()
+
+fork(check)
+assert pool.submit(remote_app.pid).result(20) == worker
+""")
+
+    assert lines == []
+
+
+def test_under_gunicorn_with_preload_each_worker_has_its_own_pool_and_the_master_runs_its_jobs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe: IO[str]
+) -> None:
+    journal = tmp_path / "journal"
+    monkeypatch.setenv("JOURNAL", str(journal))
+    monkeypatch.setenv("PIPE", pipe.name)
+    monkeypatch.setenv("SUBMIT_EARLY", "yes")
+    command = (
+        "gunicorn --preload --workers 2 -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket "
+        "deployed_app:app"
+    )
+
+    with served(command, TESTS) as client:
+        answers: dict[int, dict[str, str]] = {}
+        while len(answers) < 2:
+            pid, cube = client.get("/pid").json()
+            assert cube == 27
+            answers[pid] = client.get("/early").json()
+        pipe.write("go on\n")
+
+    for answer in answers.values():
+        assert answer["state"] == "failed"
+        assert answer["error"].startswith("InheritedJob(")
+    assert journal.read_text().splitlines() == ["early started", "early ended"]
