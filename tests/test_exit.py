@@ -1,0 +1,220 @@
+"""The end of a process: what still runs, for how long, what is lost, and that the log says so."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT, WAIT
+from tests.test_servers import ADDRESS, TESTS, read_to_address, served, start
+
+PRELUDE = """
+import asyncio, os, signal, sys, threading, time
+from flask import Flask
+from flask_executor import Executor, ExecutorClosed
+
+app = Flask("app")
+app.config["EXECUTOR_MAX_WORKERS"] = 2
+started = threading.Semaphore(0)
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+def hang(*_):
+    started.release()
+    threading.Event().wait()
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PRELUDE + program],
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 2,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+def test_with_a_timeout_the_exit_waits_no_longer_and_one_line_names_what_is_lost() -> None:
+    done = run("""
+app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 0.1
+executor = Executor(app)
+futures = [executor.submit(hang) for _ in range(2)]
+for _ in range(2):
+    started.acquire()
+for n in range(97):
+    executor.submit(say, n)
+for n in range(3):
+    executor.submit(pow, n, 2)
+""")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    [line] = done.stderr.splitlines()
+    assert line.endswith(
+        "Shut down after 0.1 s: 100 pending jobs cancelled (97 say, 3 pow), "
+        "2 running jobs left to run on (2 hang)"
+    )
+
+
+def test_with_a_timeout_what_can_be_finished_in_it_is_finished() -> None:
+    done = run("""
+app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 20
+executor = Executor(app)
+for n in range(100):
+    executor.submit(say, n)
+""")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(map(int, done.stdout.split())) == list(range(100))
+
+
+def test_a_process_that_hangs_is_killed_after_the_timeout() -> None:
+    done = run("""
+from tests import remote_app
+from tests.conftest import Door
+
+app.config.update(EXECUTOR_SHUTDOWN_TIMEOUT=0.1, EXECUTOR_TYPE="process", EXECUTOR_MAX_WORKERS=1)
+app.config.update(EXECUTOR_APP="tests.remote_app:app", EXECUTOR_MP_CONTEXT="fork")
+executor = Executor(app)
+door = Door()
+executor.submit(remote_app.wait_at, door.address, None)
+door.await_arrival()
+executor.submit(remote_app.pid)
+""")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    [line] = done.stderr.splitlines()
+    assert line.endswith(
+        "Shut down after 0.1 s: 1 pending job cancelled (1 pid), "
+        "1 running job killed with its worker (1 wait_at)"
+    )
+
+
+def test_a_callback_that_hangs_does_not_hold_up_the_exit() -> None:
+    done = run("""
+app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 0.1
+executor = Executor(app)
+
+async def quick():
+    pass
+
+executor.add_default_done_callback(hang)
+executor.submit(quick)
+started.acquire()
+""")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    [line] = done.stderr.splitlines()
+    assert line.endswith("Shut down after 0.1 s: 1 job left with its callbacks (1 quick)")
+
+
+def test_a_submit_after_the_end_has_begun_is_refused_in_any_thread_and_without_a_storm() -> None:
+    done = run("""
+executor = Executor(app)
+late = Executor()
+app.config["LATE_EXECUTOR_TYPE"] = "thread"
+late = Executor(app, name="late")
+executor.submit(int)
+
+async def cube():
+    return 27
+
+def submit_until_refused():
+    threading.main_thread().join()  # the interpreter is about to end
+    refused = 0
+    while refused < 100:
+        try:
+            executor.submit(int)
+        except ExecutorClosed:
+            refused += 1
+    delayed = late.options(delay=1)
+    for submit, fn in (late.submit, int), (executor.submit, cube), (delayed.submit, int):
+        try:
+            submit(fn)
+        except ExecutorClosed:
+            say("refused")
+
+threading.Thread(target=submit_until_refused).start()
+""")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["refused"] * 3
+
+
+@pytest.mark.parametrize("timeout", ["None", "0.2"])
+def test_a_sigterm_that_is_made_an_exit_finishes_the_jobs(timeout: str) -> None:
+    done = run(f"""
+app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = {timeout}
+executor = Executor(app)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+for n in range(100):
+    executor.submit(say, n)
+os.kill(os.getpid(), signal.SIGTERM)
+""")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.split()) == 100
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe: IO[str]) -> Path:
+    """Where the jobs of the deployed app write down what they do."""
+    journal = tmp_path / "journal"
+    monkeypatch.setenv("JOURNAL", str(journal))
+    monkeypatch.setenv("PIPE", pipe.name)
+    return journal
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread --threads 2"])
+def test_gunicorns_max_requests_loses_no_job_that_fits_the_time(
+    monkeypatch: pytest.MonkeyPatch, journal: Path, worker: str
+) -> None:
+    monkeypatch.setenv("FLASK_EXECUTOR_SHUTDOWN_TIMEOUT", "20")
+    command = (
+        f"gunicorn --max-requests 1 -k {worker} -b 127.0.0.1:0 --no-control-socket deployed_app:app"
+    )
+
+    with served(command, TESTS) as client:
+        pids = {client.post(f"/notes/{name}/50").text for name in "abc"}
+
+    assert len(pids) > 1
+    assert sorted(journal.read_text().splitlines()) == sorted(
+        f"{name} {n}" for name in "abc" for n in range(50)
+    )
+
+
+def test_a_sigterm_for_gunicorn_finishes_what_it_can_and_names_the_rest(
+    monkeypatch: pytest.MonkeyPatch, journal: Path
+) -> None:
+    monkeypatch.setenv("FLASK_EXECUTOR_SHUTDOWN_TIMEOUT", "0.5")
+    monkeypatch.setenv("FLASK_EXECUTOR_MAX_WORKERS", "1")
+    command = "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket deployed_app:app"
+
+    with start(command, TESTS) as process:
+        log = read_to_address(process.stderr)
+        url = ADDRESS.search(log)[0]
+        httpx.post(f"{url}/notes/first/10", trust_env=False)
+        httpx.post(f"{url}/hold/second", trust_env=False)
+        httpx.post(f"{url}/notes/third/10", trust_env=False)
+        process.send_signal(signal.SIGTERM)
+        log += process.stderr.read()
+        process.wait(WAIT)
+
+    assert process.returncode == 0
+    assert "Traceback" not in log, log
+    [line] = re.findall("Shut down after .*", log)
+    assert line == (
+        "Shut down after 0.5 s: 10 pending jobs cancelled (10 note), "
+        "1 running job left to run on (1 hold)"
+    )
+    notes = [f"first {n}" for n in range(10)]
+    assert journal.read_text().splitlines() == [*notes, "second started"]

@@ -1,0 +1,341 @@
+"""A queue with a bound: what is refused, what waits for room, and that none of it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.exceptions import ServiceUnavailable
+
+from flask_executor import (
+    DuplicateKey,
+    Executor,
+    ExecutorClosed,
+    QueueFull,
+    job_cancelled,
+    job_failed,
+    job_submitted,
+)
+from tests.conftest import WAIT, Gate, MakeExecutor, at_once
+
+
+@pytest.fixture
+def executor(app: Flask, executors: MakeExecutor) -> Executor:
+    """One worker, and room for two jobs that wait for it."""
+    return executors(app, max_workers=1, max_pending=2)
+
+
+@pytest.fixture
+def full(executor: Executor, gate: Gate) -> Executor:
+    """The executor, with its worker at the gate and no room left."""
+    gate.occupy(executor)
+    for _ in range(2):
+        executor.submit(gate)
+    return executor
+
+
+def room_of(app: Flask) -> Any:
+    return app.extensions["flask_executor."].queue.room
+
+
+def test_past_the_bound_a_job_is_refused_and_leaves_nothing_behind(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    submitted = []
+    with (
+        job_submitted.connected_to(lambda _, **sent: submitted.append(sent), app),
+        pytest.raises(
+            QueueFull, match="no room for another job: 2 wait already, as EXECUTOR_MAX_P"
+        ),
+    ):
+        full.submit_stored("key", int)
+
+    assert submitted == []
+    assert full.futures.get("key") is None
+    assert (full.stats().submitted, full.stats().pending) == (3, 2)
+    gate.open()
+    full.drain(WAIT)
+    assert full.submit_stored("key", int).result(WAIT) == 0
+
+
+def test_the_refusal_is_what_a_caller_may_expect() -> None:
+    error = QueueFull("no room")
+
+    assert isinstance(error, queue.Full)
+    assert isinstance(error, ServiceUnavailable)
+
+
+@pytest.mark.parametrize("testing", [True, False])
+def test_a_view_that_lets_the_refusal_pass_answers_503_with_retry_after(
+    app: Flask, full: Executor, testing: bool
+) -> None:
+    app.testing = testing
+    app.add_url_rule("/", view_func=lambda: full.submit(int).id)
+
+    response = app.test_client().get("/")
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_a_place_is_free_again_when_a_worker_takes_a_job(full: Executor, gate: Gate) -> None:
+    gate.open()
+    full.drain(WAIT)
+
+    assert full.submit(int, "7").result(WAIT) == 7
+
+
+def test_a_place_is_free_again_when_a_job_is_cancelled(app: Flask, full: Executor) -> None:
+    waiting = app.extensions["flask_executor."].queue._waiting[0]
+
+    assert waiting.cancel()
+    later = full.submit(int)
+
+    assert later.state == "pending"
+    with pytest.raises(QueueFull):
+        full.submit(int)
+
+
+def test_jobs_that_wait_for_their_time_take_room_and_coroutine_jobs_take_none(
+    executor: Executor,
+) -> None:
+    later = [executor.options(delay=WAIT * 10).submit(int) for _ in range(2)]
+
+    async def cube(n: int) -> int:
+        return n**3
+
+    with pytest.raises(QueueFull):
+        executor.options(delay=WAIT * 10).submit(int)
+    with pytest.raises(QueueFull):
+        executor.options(delay=WAIT * 10).submit(cube, 3)
+    with pytest.raises(QueueFull):
+        executor.submit(int)
+    assert [executor.submit(cube, n).result(WAIT) for n in range(9)] == [n**3 for n in range(9)]
+    for future in later:
+        future.cancel()
+    assert executor.submit(int, "7").result(WAIT) == 7
+
+
+def test_submit_waits_for_room_as_long_as_it_is_told_to(full: Executor, gate: Gate) -> None:
+    with pytest.raises(QueueFull, match=r"another job after 0\.01 s: 2 wait already"):
+        full.options(queue_timeout=0.01).submit(int)
+    threading.Timer(0.01, gate.open).start()
+
+    assert full.options(queue_timeout=WAIT).submit(int, "7").result(WAIT) == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError)]
+)
+def test_a_time_to_wait_that_is_none_is_refused(
+    executor: Executor, value: object, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=f"queue_timeout is {value!r}; expected"):
+        executor.options(queue_timeout=value)  # type: ignore[arg-type]
+
+
+def test_a_shutdown_ends_the_wait_for_room(app: Flask, full: Executor, gate: Gate) -> None:
+    def shut_down() -> None:
+        while not room_of(app).line:
+            threading.Event().wait(0.001)
+        full.shutdown(wait=False)
+
+    answers = at_once(lambda: full.options(queue_timeout=WAIT).submit(int), shut_down)
+
+    assert isinstance(answers[0], ExecutorClosed)
+    assert not room_of(app)._reserved
+
+
+def test_submit_async_waits_for_room_and_the_loop_does_not(full: Executor, gate: Gate) -> None:
+    async def main() -> list[int]:
+        waiters = [full.submit_async(int, n) for n in range(50)]
+        await asyncio.sleep(0)
+        assert full.stats().pending == 2
+        assert not any(waiter.done() for waiter in waiters)
+        gate.open()
+        return await asyncio.gather(*waiters)
+
+    assert asyncio.run(main()) == list(range(50))
+
+
+def test_jobs_come_in_in_the_order_in_which_they_wait(full: Executor, gate: Gate) -> None:
+    order: list[int] = []
+
+    async def main() -> None:
+        waiters = [full.submit_async(order.append, n) for n in range(20)]
+        with pytest.raises(QueueFull):
+            full.submit(order.append, -1)
+        gate.open()
+        await asyncio.gather(*waiters)
+
+    asyncio.run(main())
+
+    assert order == list(range(20))
+
+
+def test_a_wait_for_room_that_is_cancelled_leaves_nothing_behind(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    seen, ran = [], []
+
+    async def main() -> None:
+        waiter = full.options(key="key").submit_async(ran.append, 1)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+
+    with job_cancelled.connected_to(lambda _, **sent: seen.append(sent["job"].name), app):
+        asyncio.run(main())
+
+    assert not room_of(app).line
+    assert full.futures.get("key") is None
+    assert seen == ["append"]
+    gate.open()
+    full.drain(WAIT)
+    assert ran == []
+    assert (full.stats().submitted, full.stats().cancelled, full.stats().succeeded) == (4, 1, 3)
+
+
+def test_submit_async_gives_up_waiting_when_it_is_told_to(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    failed = []
+
+    async def main() -> None:
+        options = full.options(key="key", queue_timeout=0.01)
+        with pytest.raises(QueueFull, match=r"after 0\.01 s"):
+            await options.submit_async(int)
+
+    with job_failed.connected_to(lambda _, **sent: failed.append(sent["exception"]), app):
+        asyncio.run(main())
+
+    assert [type(error) for error in failed] == [QueueFull]
+    assert not room_of(app).line
+    assert full.futures.get("key") is None
+    assert full.stats().failed == 1
+
+
+def test_a_key_is_taken_while_its_job_waits_for_room(full: Executor, gate: Gate) -> None:
+    async def main() -> int:
+        waiter = full.options(key="key").submit_async(int, "7")
+        with pytest.raises(DuplicateKey):
+            full.options(key="key").submit_async(int)
+        gate.open()
+        return await waiter
+
+    assert asyncio.run(main()) == 7
+    assert full.futures.result("key", WAIT) == 7
+
+
+def test_a_delayed_job_may_wait_for_room(full: Executor, gate: Gate) -> None:
+    async def main() -> int:
+        waiter = full.options(delay=0.001).submit_async(int, "7")
+        gate.open()
+        return await waiter
+
+    assert asyncio.run(main()) == 7
+
+
+def test_what_waits_for_room_when_the_executor_is_shut_down_still_runs(
+    full: Executor, gate: Gate
+) -> None:
+    async def main() -> int:
+        waiter = full.submit_async(int, "7")
+        full.shutdown(wait=False)
+        gate.open()
+        return await waiter
+
+    assert asyncio.run(main()) == 7
+
+
+def test_what_waits_for_room_is_cancelled_with_the_rest(full: Executor) -> None:
+    async def main() -> None:
+        waiter = full.submit_async(int, "7")
+        full.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+
+    asyncio.run(main())
+
+
+def test_map_submits_as_much_as_there_is_room_for_and_then_more(executor: Executor) -> None:
+    assert list(executor.map(int, range(1000))) == list(range(1000))
+
+
+def test_map_is_refused_if_its_first_item_finds_no_room_in_time(full: Executor) -> None:
+    with pytest.raises(QueueFull):
+        full.map(int, range(3), timeout=0.01)
+
+
+def test_map_in_a_job_does_not_wait_for_room_that_only_it_could_make(executor: Executor) -> None:
+    def total() -> int:
+        return sum(executor.map(int, range(50)))
+
+    assert executor.submit(total).result(WAIT) == sum(range(50))
+
+
+def test_map_async_waits_for_room(full: Executor, gate: Gate) -> None:
+    async def main() -> list[int]:
+        results = full.map_async(int, range(500), buffersize=100)
+        gate.open()
+        return [result async for result in results]
+
+    assert asyncio.run(main()) == list(range(500))
+
+
+def test_a_flood_is_bounded_and_every_accepted_job_runs_once(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, max_workers=2, max_pending=1000)
+    ran: list[int] = []
+    accepted: list[list[int]] = [[], []]
+
+    def submit_from(first: int) -> Callable[[], None]:
+        def submit() -> None:
+            for n in range(first, 100_000, 2):
+                try:
+                    executor.submit(ran.append, n)
+                except QueueFull:
+                    continue
+                accepted[first].append(n)
+
+        return submit
+
+    tracemalloc.start()
+    try:
+        at_once(submit_from(0), submit_from(1))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    executor.drain(WAIT)
+
+    assert sorted(ran) == sorted(accepted[0] + accepted[1])
+    assert executor.stats().succeeded == executor.stats().submitted == len(ran)
+    assert peak < 30_000_000  # 100,000 jobs would take several times that
+
+
+def test_a_bound_holds_for_any_number_of_threads_that_submit(
+    app: Flask, executor: Executor, gate: Gate
+) -> None:
+    gate.occupy(executor)
+
+    answers = at_once(*[lambda: executor.submit(gate)] * 16)
+
+    refused = [answer for answer in answers if isinstance(answer, QueueFull)]
+    assert len(refused) == 14
+    assert executor.stats().pending == 2
+
+
+def test_a_bound_holds_for_worker_processes(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app, type="process", max_workers=1, max_pending=3)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(executor.submit_async(pow, n, 2) for n in range(30)))
+
+    assert asyncio.run(main()) == [n**2 for n in range(30)]

@@ -1,0 +1,326 @@
+"""Jobs that wait for jobs: they never hang, however few workers there are."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from flask import Flask, g
+
+from flask_executor import Executor, JobFuture, Stats, WaitTimeout, current_job
+from tests.conftest import WAIT, Gate, MakeExecutor, at_once
+
+
+@pytest.fixture
+def executor(app: Flask, executors: MakeExecutor) -> Executor:
+    """One worker."""
+    return executors(app, max_workers=1)
+
+
+def result(future: JobFuture[int]) -> int:
+    return future.result()
+
+
+def exception(future: JobFuture[int]) -> int:
+    assert future.exception() is None
+    return future.result(0)
+
+
+@pytest.mark.parametrize("ask", [result, exception])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_that_wait_for_one_another_end_at_any_depth(
+    app: Flask, executors: MakeExecutor, ask: Callable[[JobFuture[int]], int], workers: int
+) -> None:
+    executor = executors(app, max_workers=workers)
+
+    def descend(depth: int) -> int:
+        return depth and ask(executor.submit(descend, depth - 1)) + 1
+
+    for depth in (1, 50, 300):
+        assert executor.submit(descend, depth).result(WAIT) == depth
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_recursion_of_jobs_ends(app: Flask, executors: MakeExecutor, workers: int) -> None:
+    executor = executors(app, max_workers=workers)
+
+    @executor.job
+    def fib(n: int) -> int:
+        if n < 2:
+            return n
+        futures = [fib.submit(n - 1), fib.submit(n - 2)]
+        return sum(future.result() for future in futures)
+
+    assert fib.submit(15).result(WAIT) == 610
+    executor.drain(WAIT)
+    assert executor.stats() == Stats(
+        workers=workers, submitted=1973, pending=0, running=0, succeeded=1973, failed=0, cancelled=0
+    )
+
+
+def test_a_job_may_iterate_a_map(executor: Executor) -> None:
+    def squares(depth: int) -> int:
+        return sum(executor.map(squares, [depth - 1] * 3)) if depth else 1
+
+    assert executor.submit(squares, 5).result(WAIT) == 3**5
+
+
+def test_a_job_that_is_run_by_one_that_waits_has_its_own_context(
+    app: Flask, executor: Executor
+) -> None:
+    ended = []
+    app.teardown_appcontext(lambda error: ended.append(g.get("name")))
+
+    def inner() -> tuple[str, str, int]:
+        seen = g.name, current_job.name, threading.get_ident()
+        g.name = "inner"
+        return seen
+
+    def outer() -> tuple[object, ...]:
+        g.name = "outer"
+        future = executor.submit(inner)
+        g.name = "later"
+        return (future.result(), g.name, current_job.name, threading.get_ident())
+
+    (seen, name, job, thread) = executor.submit(outer).result(WAIT)
+    executor.drain(WAIT)
+
+    assert seen == ("outer", "inner", thread)
+    assert (name, job) == ("later", "outer")
+    assert ended == ["inner", "later"]
+
+
+def test_what_a_job_raises_that_another_waits_for_is_raised_there(executor: Executor) -> None:
+    def outer() -> str:
+        try:
+            executor.submit(int, "x").result()
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert "invalid literal" in executor.submit(outer).result(WAIT)
+    assert executor.stats().failed == 1
+
+
+def test_a_job_that_runs_elsewhere_is_waited_for(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app, max_workers=2)
+    started, go_on = threading.Event(), threading.Event()
+
+    def inner() -> int:
+        started.set()
+        assert go_on.wait(WAIT)
+        return 7
+
+    def outer() -> int:
+        future = executor.submit(inner)
+        assert started.wait(WAIT)
+        threading.Timer(0.01, go_on.set).start()
+        return future.result()
+
+    assert executor.submit(outer).result(WAIT) == 7
+
+
+def test_with_a_timeout_the_wait_ends_in_time(executor: Executor, gate: Gate) -> None:
+    def outer() -> str:
+        with pytest.raises(WaitTimeout):
+            executor.submit(gate).result(0.01)
+        return "went on"
+
+    assert executor.submit(outer).result(WAIT) == "went on"
+
+
+def test_with_a_timeout_what_is_waited_for_runs_all_the_same(executor: Executor) -> None:
+    def outer() -> int:
+        return executor.submit(int, "7").result(WAIT)
+
+    assert executor.submit(outer).result(WAIT) == 7
+
+
+def test_a_job_may_wait_for_one_that_waits_for_its_time(executor: Executor) -> None:
+    def outer() -> int:
+        return executor.options(delay=0.01).submit(int, "7").result()
+
+    assert executor.submit(outer).result(WAIT) == 7
+
+
+def test_a_job_may_wait_for_a_coroutine_job_that_waits_for_jobs(executor: Executor) -> None:
+    async def middle(depth: int) -> int:
+        results = await asyncio.gather(*(executor.submit_async(outer, depth - 1) for _ in "ab"))
+        return sum(results)
+
+    def outer(depth: int) -> int:
+        return executor.submit(middle, depth).result() if depth else 1
+
+    assert executor.submit(outer, 4).result(WAIT) == 2**4
+
+
+def test_a_job_may_await_jobs_in_an_event_loop_of_its_own(executor: Executor) -> None:
+    def outer(depth: int) -> int:
+        async def main() -> int:
+            results = await asyncio.gather(*(executor.submit_async(outer, depth - 1) for _ in "ab"))
+            return sum(results)
+
+        return asyncio.run(main()) if depth else 1
+
+    assert executor.submit(outer, 4).result(WAIT) == 2**4
+
+
+def test_jobs_of_two_apps_may_wait_for_each_other(executors: MakeExecutor) -> None:
+    apps = Flask("one"), Flask("two")
+    executor = executors(*apps, max_workers=1)
+
+    def descend(depth: int) -> int:
+        if not depth:
+            return 0
+        with apps[depth % 2].app_context():
+            future = executor.submit(descend, depth - 1)
+        return future.result() + 1
+
+    with apps[0].app_context():
+        assert executor.submit(descend, 40).result(WAIT) == 40
+
+
+def test_no_more_jobs_are_at_work_than_there_are_workers(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, max_workers=2)
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def count(by: int) -> None:
+        nonlocal at_work, most
+        with lock:
+            at_work += by
+            most = max(most, at_work)
+
+    async def middle() -> None:
+        await asyncio.gather(*(executor.submit_async(inner) for _ in range(5)))
+
+    def inner() -> None:
+        count(1)
+        for _ in range(1000):
+            pass
+        count(-1)
+
+    def outer() -> None:
+        futures = [executor.submit(inner), executor.submit(middle)]
+        for future in futures:
+            future.result()
+
+    for future in [executor.submit(outer) for _ in range(20)]:
+        future.result(WAIT)
+
+    assert most <= 2
+
+
+def test_jobs_that_wait_for_another_executors_start_no_more_threads(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    slow = executors(app, name="slow", max_workers=1)
+    executor = executors(app, max_workers=2)
+    gate.occupy(slow)
+    begun = threading.Semaphore(0)
+
+    def outer() -> int:
+        begun.release()
+        return slow.submit(int, "7").result()
+
+    futures = [executor.submit(outer) for _ in range(10)]
+    for _ in range(2):
+        assert begun.acquire(timeout=WAIT)
+
+    assert executor.stats().pending == 8
+    gate.open()
+    assert [future.result(WAIT) for future in futures] == [7] * 10
+
+
+def test_a_job_that_waits_for_itself_is_told_so(executor: Executor) -> None:
+    own: list[JobFuture[object]] = []
+    has_own = threading.Event()
+
+    def job() -> object:
+        assert has_own.wait(WAIT)
+        return own[0].result()
+
+    own.append(executor.submit(job))
+    has_own.set()
+
+    with pytest.raises(RuntimeError, match="this would never end: the job job, which waits for jo"):
+        own[0].result(WAIT)
+
+
+def test_jobs_that_wait_for_each_other_are_told_so(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app, max_workers=2)
+    futures: dict[str, JobFuture[object]] = {}
+    ready = threading.Barrier(3, timeout=WAIT)
+
+    def wait_for(name: str) -> object:
+        ready.wait()
+        return futures[name].result()
+
+    futures["one"] = executor.submit(wait_for, "two")
+    futures["two"] = executor.submit(wait_for, "one")
+    ready.wait()
+
+    errors = [future.exception(WAIT) for future in futures.values()]
+    assert all(isinstance(error, RuntimeError) for error in errors)
+    assert "wait_for, which waits for wait_for, which waits for wait_for" in str(errors[0])
+
+
+def test_a_thread_that_is_no_worker_runs_no_job(executor: Executor, gate: Gate) -> None:
+    gate.occupy(executor)
+    waiting = executor.submit(threading.get_ident)
+
+    threading.Timer(0.01, gate.open).start()
+
+    assert waiting.result(WAIT) != threading.get_ident()
+
+
+def test_a_callback_may_wait_for_a_job(executor: Executor) -> None:
+    seen: list[int] = []
+    done = threading.Event()
+
+    def call_back(_: object) -> None:
+        seen.append(executor.submit(int, "7").result())
+        done.set()
+
+    executor.submit(int).add_done_callback(call_back)
+
+    assert done.wait(WAIT)
+    assert seen == [7]
+
+
+def test_helping_against_cancelling_loses_and_doubles_nothing(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, max_workers=2)
+    ran: list[int] = []
+    futures: list[JobFuture[None]] = []
+
+    def outer(seed: int) -> None:
+        chance = random.Random(seed)
+        for n in range(200):
+            future = executor.submit(ran.append, seed * 200 + n)
+            futures.append(future)
+            if chance.random() < 0.3:
+                chance.choice(futures[-20:]).cancel()
+            if chance.random() < 0.5:
+                with suppress(concurrent.futures.CancelledError):
+                    future.result()
+
+    answers = at_once(
+        *(lambda seed=seed: executor.submit(outer, seed).result(WAIT) for seed in range(4))
+    )
+    executor.drain(WAIT)
+
+    assert answers == [None] * 4
+    cancelled = [future for future in futures if future.cancelled()]
+    assert all(future.done() for future in futures)
+    assert len(ran) == len(set(ran)) == len(futures) - len(cancelled)
+    stats = executor.stats()
+    assert (stats.cancelled, stats.succeeded) == (len(cancelled), len(ran) + 4)
+    assert app.extensions["flask_executor."].queue.count_waiting() == 0
