@@ -54,7 +54,7 @@ build: $(VENV)/with-test ## Build the sdist and the wheel into dist/
 dev: $(VENV)/with-dev ## Make an environment with all the tools, for your editor
 
 clean: ## Remove environments, builds and caches
-	rm -rf .venv .venv-* dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is made anew when pyproject.toml has changed; its with-… files say what it has.

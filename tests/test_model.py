@@ -1,0 +1,486 @@
+"""The executor against a model of its futures: step by step, from many threads, and in races."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import random
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from flask_executor import (
+    DuplicateKey,
+    Executor,
+    ExecutorClosed,
+    JobFuture,
+    Stats,
+    WaitTimeout,
+    current_job,
+)
+from tests.conftest import WAIT, MakeExecutor
+
+ENDS = ("succeeded", "failed", "cancelled")
+
+# Where a job may go from each state; it may pass through several between two looks at it.
+NEXT = {
+    "pending": {"pending", "running", *ENDS},
+    "running": {"running", *ENDS},
+    **{end: {end} for end in ENDS},
+}
+
+# Seconds that no job of these tests is old enough to see.
+FAR = 600
+
+
+class JobError(Exception):
+    """What a job raises on purpose."""
+
+
+class ModelJob:
+    """A job, what it is to do, and what has been seen of it."""
+
+    def __init__(
+        self,
+        *,
+        is_coroutine: bool = False,
+        fails: bool = False,
+        is_gated: bool = False,
+        delay: float | None = None,
+        on_run: Callable[[], object] = bool,
+    ) -> None:
+        self.is_coroutine = is_coroutine
+        self.fails = fails
+        self.delay = delay
+        self.gate = threading.Event()
+        if not is_gated:
+            self.gate.set()
+        self.runs: list[str] = []
+        self.told: list[JobFuture[Any]] = []
+        self.is_to_be_cancelled = False
+        self.state = "pending"
+        self.future: JobFuture[Any]
+        self._on_run = on_run
+
+    @property
+    def fn(self) -> Callable[[], Any]:
+        return self.run_async if self.is_coroutine else self.run
+
+    def run(self) -> ModelJob:
+        self.runs.append(current_job.id)
+        self._on_run()
+        assert self.gate.wait(WAIT)
+        return self.end()
+
+    async def run_async(self) -> ModelJob:
+        self.runs.append(current_job.id)
+        self._on_run()
+        await asyncio.sleep(0)
+        while not self.gate.is_set():
+            await asyncio.sleep(0.001)
+        return self.end()
+
+    def end(self) -> ModelJob:
+        if self.fails:
+            raise JobError
+        return self
+
+    def accept(self, future: JobFuture[Any]) -> None:
+        self.future = future
+        future.add_done_callback(self.told.append)
+
+    def cancel(self) -> bool:
+        self.is_to_be_cancelled = True
+        return self.future.cancel()
+
+    def is_bound_to_end(self) -> bool:
+        """Whether it ends without anything more done to it; no matter whether it has."""
+        return self.gate.is_set() and (self.delay != FAR or self.is_to_be_cancelled)
+
+    def check(self) -> None:
+        """It has gone where it may go from where it was seen last."""
+        has_run = bool(self.runs)  # looked at first: a job is running before its code runs
+        state = self.future.state
+        assert state in NEXT[self.state]
+        self.state = state
+
+        if state in {"succeeded", "failed"}:
+            assert self.runs == [self.future.id]
+            assert state == ("failed" if self.fails else "succeeded")
+        elif state == "cancelled":
+            assert self.is_to_be_cancelled
+            assert not has_run or self.is_coroutine
+        elif has_run:
+            assert state == "running"
+        assert len(self.runs) <= 1
+
+    def check_end(self) -> None:
+        """It has ended, and whoever asked to be told was told once."""
+        self.check()
+        assert self.state in ENDS
+        assert self.told == [self.future]
+        with suppress(concurrent.futures.CancelledError):
+            assert type(self.future.exception(0)) is (JobError if self.fails else type(None))
+            assert self.fails or self.future.result(0) is self
+
+
+class FuturesMachine(RuleBasedStateMachine):
+    """What may be asked of an executor and of its futures, in any order.
+
+    What a rule expects is known without a look at the threads, whose pace is their own.
+    """
+
+    jobs: Bundle[ModelJob] = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.app = Flask("app")
+        self.app.config["EXECUTOR_MAX_WORKERS"] = 2
+        self.executor = Executor(self.app)
+        self.accepted: list[ModelJob] = []
+        self.stored: dict[str, ModelJob] = {}
+        self.is_closed = False
+
+    @rule(
+        target=jobs,
+        is_coroutine=st.booleans(),
+        fails=st.booleans(),
+        is_gated=st.booleans(),
+        delay=st.sampled_from([None, None, 0, 0.001, FAR]),
+        key=st.sampled_from([None, None, "a", "b", "c"]),
+    )
+    def submit(self, key: str | None, **options: Any) -> Any:
+        job = ModelJob(**options)
+        submit = self.executor.options(key=key, delay=job.delay).submit
+        if self.is_closed or key in self.stored:
+            with pytest.raises(ExecutorClosed if self.is_closed else DuplicateKey):
+                submit(job.fn)
+            assert job.runs == []
+            return multiple()
+
+        job.accept(submit(job.fn))
+        self.accepted.append(job)
+        if key is not None:
+            self.stored[key] = job
+        return job
+
+    @rule(job=jobs)
+    def cancel(self, job: ModelJob) -> None:
+        is_cancelled = job.cancel()
+
+        if is_cancelled and not job.is_coroutine:
+            assert job.runs == []
+            assert job.future.state == "cancelled"
+
+    @rule(job=jobs)
+    def give_up_awaiting(self, job: ModelJob) -> None:
+        job.is_to_be_cancelled = True
+
+        async def give_up() -> None:
+            with suppress(JobError, TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(0):
+                    assert await job.future is job
+
+        asyncio.run(give_up())
+        assert job.future.state != "pending"
+
+    @rule(job=jobs)
+    def open_its_gate(self, job: ModelJob) -> None:
+        job.gate.set()
+
+    @rule(job=jobs)
+    def ask_for_the_outcome(self, job: ModelJob) -> None:
+        try:
+            assert job.future.result(0) is job
+        except JobError:
+            assert job.fails
+        except concurrent.futures.CancelledError:
+            assert job.is_to_be_cancelled
+        except WaitTimeout:
+            job.check()
+
+    @rule(key=st.sampled_from(["a", "b", "c"]))
+    def pop(self, key: str) -> None:
+        job = self.stored.pop(key, None)
+
+        assert self.executor.futures.pop(key) is (job and job.future)
+
+    @rule()
+    def let_all_through(self) -> None:
+        for job in self.accepted:
+            job.gate.set()
+
+        ending = [job for job in self.accepted if job.is_bound_to_end()]
+        futures = [job.future for job in ending]
+        assert concurrent.futures.wait(futures, WAIT).not_done == set()
+        for job in ending:
+            job.check()
+
+    @rule(cancel_futures=st.booleans())
+    @precondition(lambda self: len(self.accepted) > 5)
+    def shut_down(self, cancel_futures: bool) -> None:
+        for job in self.accepted:
+            job.is_to_be_cancelled |= cancel_futures
+
+        self.executor.shutdown(wait=False, cancel_futures=cancel_futures)
+        self.is_closed = True
+
+        # Each worker may be on its way to a job, which then only that job's own `cancel` stops.
+        states = [job.future.state for job in self.accepted]
+        assert not cancel_futures or states.count("pending") <= 2
+
+    @rule()
+    @precondition(lambda self: len(self.accepted) > 5)
+    @precondition(lambda self: all(job.is_bound_to_end() for job in self.accepted))
+    def shut_down_and_wait(self) -> None:
+        self.executor.shutdown()
+        self.is_closed = True
+
+        for job in self.accepted:
+            job.check_end()
+
+    @invariant()
+    def each_job_moves_forward_and_runs_once_at_most(self) -> None:
+        for job in self.accepted:
+            job.check()
+
+    @invariant()
+    def the_counts_add_up(self) -> None:
+        stats = self.executor.stats()
+
+        check_sum(stats)
+        assert stats.submitted == len(self.accepted)
+        assert stats.running <= 2 + sum(job.is_coroutine for job in self.accepted)
+
+    def teardown(self) -> None:
+        for job in self.accepted:
+            job.gate.set()
+            if job.delay == FAR:
+                job.cancel()
+        self.executor.shutdown()
+
+        for job in self.accepted:
+            job.check_end()
+        check_counts(self.executor.stats(), self.accepted)
+
+
+class Place:
+    """An executor that many threads use, and all that came of it."""
+
+    def __init__(self, app: Flask, executor: Executor) -> None:
+        self.app = app
+        self.executor = executor
+        self.other = self
+        self.accepted: list[ModelJob] = []
+        self.refused: list[Exception] = []
+
+    def submit(self, job: ModelJob, key: int | None = None) -> None:
+        with self.app.app_context():
+            try:
+                options = self.executor.options(key=key, delay=job.delay)
+                job.accept(options.submit(job.fn))
+            except Exception as error:
+                self.refused.append(error)
+                assert job.runs == []
+            else:
+                self.accepted.append(job)
+
+
+class Client:
+    """One of the threads: what it does next is known from its number."""
+
+    def __init__(self, number: int, places: list[Place], steps: int) -> None:
+        self.number = number
+        self.chance = random.Random(number)
+        self.places = places
+        self.steps = steps
+        self.own: list[ModelJob] = []
+
+    def run(self, barrier: threading.Barrier) -> None:
+        barrier.wait(WAIT)
+        for step in range(self.steps):
+            place = self.chance.choice(self.places)
+            self.chance.choices(
+                [self.submit, self.submit_stored, self.cancel, self.wait, self.look],
+                [6, 2, 3, 2, 1],
+            )[0](place)
+            if step == self.steps // 2:
+                self.shut_down()
+
+    def submit(self, place: Place, key: int | None = None) -> None:
+        job = self.new_job(place)
+        place.submit(job, key)
+        if hasattr(job, "future"):
+            self.own.append(job)
+
+    def submit_stored(self, place: Place) -> None:
+        self.submit(place, self.chance.randrange(8))
+        with place.app.app_context():
+            place.executor.futures.pop(self.chance.randrange(8))
+
+    def cancel(self, place: Place) -> None:
+        job = self.chance.choice(self.chance.choice([self.own, place.accepted]) or [None])
+        if job is not None and job.cancel() and not job.is_coroutine:
+            assert job.future.state == "cancelled"
+
+    def wait(self, _: Place) -> None:
+        with suppress(concurrent.futures.CancelledError):
+            self.own and self.chance.choice(self.own).future.exception(WAIT)
+
+    def look(self, place: Place) -> None:
+        check_sum(place.executor.stats())
+
+    def shut_down(self) -> None:
+        """The first two threads shut the two executors down, each in its way."""
+        if self.number == 0:
+            self.places[0].executor.shutdown(wait=False, cancel_futures=True)
+        if self.number == 1:
+            self.places[1].executor.shutdown()
+
+    def new_job(self, place: Place, *, is_child: bool = False) -> ModelJob:
+        kind: dict[str, Any] = {
+            "is_coroutine": self.chance.random() < 0.4,
+            "fails": self.chance.random() < 0.3,
+            "delay": self.chance.choice([None, None, None, 0, 0.001]),
+        }
+        if not is_child and self.chance.random() < 0.4:
+            child = self.new_job(place, is_child=True)
+            into = self.chance.choice([place, place.other])
+            kind["on_run"] = lambda: into.submit(child)
+        return ModelJob(**kind)
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns much more often than they do by default, every 5 milliseconds."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_futures_keep_to_the_model_whatever_is_asked_of_them() -> None:
+    run_state_machine_as_test(
+        FuturesMachine,
+        settings=settings(
+            derandomize=True,
+            database=None,
+            deadline=None,
+            max_examples=80,
+            stateful_step_count=40,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_what_many_threads_do_to_two_executors_adds_up(
+    executors: MakeExecutor, hasty_threads: None
+) -> None:
+    apps = [Flask("one"), Flask("two")]
+    places = [Place(app, executors(app, max_workers=4)) for app in apps]
+    places[0].other, places[1].other = reversed(places)
+    clients = [Client(number, places, steps=120) for number in range(32)]
+    barrier = threading.Barrier(len(clients))
+
+    with concurrent.futures.ThreadPoolExecutor(len(clients)) as threads:
+        for future in [threads.submit(client.run, barrier) for client in clients]:
+            future.result(WAIT)
+    for place in places:
+        place.executor.shutdown()
+
+    for job in places[0].accepted:
+        job.is_to_be_cancelled = True  # if by nobody else, then by the shutdown
+    for place in places:
+        for job in place.accepted:
+            job.check_end()
+        check_counts(place.executor.stats(), place.accepted)
+        reasons = {type(error) for error in place.refused}
+        assert {ExecutorClosed} <= reasons <= {ExecutorClosed, DuplicateKey}
+
+
+def test_cancelling_a_job_as_it_ends_or_starts_loses_and_doubles_nothing(
+    app: Flask, executors: MakeExecutor, hasty_threads: None
+) -> None:
+    executor = executors(app, max_workers=1)
+    barrier = threading.Barrier(2, timeout=WAIT)
+    chance = random.Random(0)
+    ending, starting = [], []
+
+    for _ in range(5_000):
+        pair = ModelJob(on_run=barrier.wait), ModelJob()
+        for job in pair:
+            job.accept(executor.submit(job.fn))
+        barrier.wait()  # The worker ends the first job now, and starts the second.
+        for job in chance.sample(pair, 2):
+            job.is_told_cancelled = job.cancel()
+        ending.append(pair[0])
+        starting.append(pair[1])
+    executor.shutdown()
+
+    for job in ending + starting:
+        job.check_end()
+        assert job.is_told_cancelled == (job.state == "cancelled") == (job.runs == [])
+    check_counts(executor.stats(), ending + starting)
+    assert {job.state for job in ending} == {"succeeded"}
+    assert {job.state for job in starting} == {"succeeded", "cancelled"}
+
+
+def test_cancelling_a_coroutine_job_as_it_ends_or_starts_loses_and_doubles_nothing(
+    executor: Executor, hasty_threads: None
+) -> None:
+    barrier = threading.Barrier(2, timeout=WAIT)
+    chance = random.Random(0)
+    jobs = []
+
+    for _ in range(2_500):
+        pair = ModelJob(is_coroutine=True, on_run=barrier.wait), ModelJob(is_coroutine=True)
+        for job in pair:
+            job.accept(executor.submit(job.fn))
+        barrier.wait()  # The loop ends the first job now, and starts the second.
+        for job in chance.sample(pair, 2):
+            job.is_told_cancelled = job.cancel()
+        jobs += pair
+    executor.shutdown()
+
+    for job in jobs:
+        job.check_end()
+        assert job.is_told_cancelled or job.state == "succeeded"
+        assert job.state == "cancelled" or len(job.runs) == 1
+    check_counts(executor.stats(), jobs)
+    assert {job.state for job in jobs} == {"succeeded", "cancelled"}
+
+
+def check_sum(stats: Stats) -> None:
+    """The counts of one look add up."""
+    parts = (stats.pending, stats.running, stats.succeeded, stats.failed, stats.cancelled)
+    assert stats.submitted == sum(parts)
+    assert min(parts) >= 0
+
+
+def check_counts(stats: Stats, jobs: list[ModelJob]) -> None:
+    """The counts at the end are those of *jobs*."""
+    states = Counter(job.state for job in jobs)
+    assert stats == Stats(
+        workers=stats.workers,
+        submitted=len(jobs),
+        pending=0,
+        running=0,
+        **{end: states[end] for end in ENDS},
+    )
