@@ -1,0 +1,199 @@
+"""Under gevent: a server whose threads are greenlets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT, WAIT, Door
+from tests.test_servers import ADDRESS, read_to_address, served, start, stop
+
+TESTS = Path(__file__).parent
+
+SERVER = "gunicorn -k gevent -b 127.0.0.1:0 --no-control-socket served_gevent:app"
+
+# What each program begins with after gevent has patched.
+PREPARATION = """
+    import asyncio
+    import json
+    import threading
+
+    from flask import Flask
+
+    from flask_executor import Executor
+
+    app = Flask("app")
+    executor = Executor(app)
+
+    def tell(*values):
+        print(*map(json.dumps, values), sep="\\n", flush=True)
+"""
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with served(SERVER, TESTS) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/result", 10),
+        ("/map", list(range(0, 200, 2))),
+        ("/threads", ["nobody at /threads"] * 20),
+        ("/await", 10),
+        ("/await-job", 10),
+        ("/gather", list(range(0, 200, 2))),
+        ("/map-async", list(range(0, 200, 2))),
+        ("/callers", ["nobody at /callers"] * 20),
+    ],
+)
+def test_a_view_answers_with_what_its_jobs_gave(client, path, answer):
+    response = client.get(path)
+
+    assert (response.status_code, response.json()) == (200, answer)
+
+
+def test_jobs_of_requests_at_the_same_time_know_their_own_request(client):
+    users = [f"user-{n}" for n in range(24)]
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = threads.map(lambda user: client.get("/threads", params={"user": user}), users)
+
+    assert [answer.json() for answer in answers] == [[f"{user} at /threads"] * 20 for user in users]
+
+
+def test_a_stored_job_is_found_by_later_requests_and_calls_back_in_its_context(client, door):
+    response = client.post("/store/report", params=ada_at(door))
+    door.await_arrival()
+    state = client.get("/jobs/report/state")
+    door.let_through()
+    result = client.get("/jobs/report/result")
+    ended = client.get("/ended")
+
+    assert (response.status_code, response.text) == (202, "OK")
+    assert state.text == "running"
+    assert result.text == "Ada at /store/report"
+    assert ended.json() == ["Ada at /store/report, told to Ada"]
+    assert client.get("/jobs/report/state").text == "succeeded"
+
+
+def test_a_job_that_is_cancelled_while_it_waits_never_runs(client, door):
+    with ThreadPoolExecutor(1) as thread:
+        response = thread.submit(client.post, "/one-at-a-time", params=ada_at(door))
+        door.await_arrival()
+        door.let_through()
+
+    assert response.result().json() == {
+        "before": "pending",
+        "after": "cancelled",
+        "running": "Ada at /one-at-a-time",
+    }
+    assert "a cancelled job" not in client.get("/ended").json()
+
+
+def test_an_async_view_that_waits_holds_up_nobody(client, door):
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(client.get, "/await-at-door", params=ada_at(door))
+        door.await_arrival()
+        answers = [client.get(path) for path in ("/result", "/map", "/threads")]
+        door.let_through()
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert waiting.result().text == "Ada at /await-at-door"
+
+
+def test_several_async_views_at_once_are_answered_and_do_no_harm(door):
+    # Flask refuses the second: https://github.com/pallets/flask/issues/5881
+    with running_server() as (client, _), ThreadPoolExecutor(1) as thread:
+        first = thread.submit(client.get, "/await-at-door", params=ada_at(door))
+        door.await_arrival()
+        second = client.get("/await")
+        door.let_through()
+        first = first.result()
+        third = client.get("/await")
+
+    assert (first.status_code, first.text) == (200, "Ada at /await-at-door")
+    assert second.status_code in {200, 500}
+    assert (third.status_code, third.text) == (200, "10")
+
+
+def test_jobs_in_flight_end_before_a_server_that_is_told_to_stop(door):
+    with running_server() as (client, process):
+        client.post("/log", params=ada_at(door))
+        door.await_arrival()
+        process.terminate()
+        log = read_to("Worker exiting", process)
+        door.let_through()
+        log += process.stderr.read()
+
+    assert "ended: Ada at /log" in log
+    assert "Traceback" not in log
+    assert process.returncode == 0
+
+
+# Awaiting
+
+
+@pytest.mark.parametrize("submit", ["submit", "submit_async"])
+def test_a_job_wakes_a_loop_that_waits_for_nothing_else(submit):
+    told = run(f"""
+        import gevent
+
+        async def main():
+            gate = threading.Event()
+            future = executor.{submit}(gate.wait)
+            gevent.spawn(gate.set)  # runs when the loop sleeps
+            return await future
+
+        tell(asyncio.run(main()))
+    """)
+
+    assert told == [True]
+
+
+def ada_at(door: Door) -> dict[str, Any]:
+    return {"user": "Ada", "door": door.address[1]}
+
+
+@contextmanager
+def running_server() -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    with start(SERVER, TESTS) as process:
+        try:
+            address = ADDRESS.search(read_to_address(process.stderr))[0]
+            with httpx.Client(base_url=address, timeout=WAIT, trust_env=False) as client:
+                yield client, process
+        finally:
+            stop(process)
+
+
+def read_to(words: str, process: subprocess.Popen[str]) -> str:
+    log = ""
+    for line in process.stderr:
+        log += line
+        if words in line:
+            return log
+    pytest.fail(f"the server has not logged {words!r}:\n{log}")
+
+
+def run(program: str, patch: str = "from gevent import monkey; monkey.patch_all()") -> list[Any]:
+    """Run *program* where gevent has patched, and return what it tells."""
+    process = subprocess.run(
+        [sys.executable, "-c", f"{patch}\n{dedent(PREPARATION)}\n{dedent(program)}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    return [json.loads(line) for line in process.stdout.splitlines()]
