@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
 import weakref
 from collections import deque
@@ -17,12 +18,27 @@ from .exceptions import NoRunningLoop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["GRACE", "LoopThread", "Mailbox", "check_running_loop"]
+__all__ = [
+    "GRACE",
+    "LoopThread",
+    "Mailbox",
+    "check_running_loop",
+    "threads_are_greenlets",
+]
 
 T = TypeVar("T")
 
 # Seconds that what is cancelled at the end has to clean up.
 GRACE = 5.0
+
+# The loop would run in a greenlet, and as long as it did, asyncio would refuse to run any other in
+# the real thread that all of them share: no async view could be served any more.
+_NO_LOOP_UNDER_GEVENT = (
+    "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
+    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout and "
+    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without delay and timeout, or serve the "
+    "app with threads, as 'gunicorn --threads 8' does"
+)
 
 
 class Mailbox:
@@ -102,6 +118,12 @@ class Mailbox:
 _thread = threading.local()
 
 
+def threads_are_greenlets() -> bool:
+    """Whether gevent has patched `threading`: all that are started then share a real thread."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
 def check_running_loop() -> asyncio.AbstractEventLoop:
     """The loop that runs in the calling thread.
 
@@ -118,6 +140,9 @@ def check_running_loop() -> asyncio.AbstractEventLoop:
 
 class LoopThread:
     """An event loop in a daemon thread of its own, which starts at the first use.
+
+    Where gevent has patched threads there is none: whoever would be the first to use it gets a
+    `RuntimeError`.
 
     :param name: the thread's name
     :param loop_factory: makes the loop; None for asyncio's own
@@ -200,6 +225,8 @@ class LoopThread:
                 running.thread.join(GRACE)
 
     def _start(self, *, instead_of: _Running | None) -> _Running:
+        if threads_are_greenlets():
+            raise RuntimeError(_NO_LOOP_UNDER_GEVENT)
         with self._lock:
             if self._running is not None and self._running is not instead_of:
                 return self._running

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
+from .loop import threads_are_greenlets
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -86,7 +87,14 @@ def find_backend(settings: Settings) -> Backend:
             f"{settings.prefix}TYPE is {settings.type!r}; expected one of {expected}, or the "
             "import path of a factory, such as 'package.module:factory'"
         )
-    return _BACKENDS[settings.type](settings)
+    backend = _BACKENDS[settings.type](settings)
+    if not backend.in_process and threads_are_greenlets():
+        raise InvalidSetting(
+            f"{settings.prefix}TYPE is {settings.type!r}, which cannot be relied on where gevent "
+            "has patched threads: its jobs may die or hang there; expected 'thread' or 'inline' "
+            "here, or a server that uses threads, as 'gunicorn --threads 8' does"
+        )
+    return backend
 
 
 def _thread_backend(_: Settings) -> Backend:

@@ -1,4 +1,4 @@
-"""Under gevent: a server whose threads are greenlets."""
+"""Under gevent: a server whose threads are greenlets, and what is refused where they are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PREPARATION = """
 
     from flask import Flask
 
-    from flask_executor import Executor
+    from flask_executor import Executor, InvalidSetting
 
     app = Flask("app")
     executor = Executor(app)
@@ -38,6 +38,14 @@ PREPARATION = """
     def tell(*values):
         print(*map(json.dumps, values), sep="\\n", flush=True)
 """
+
+NO_LOOP = (
+    "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
+    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout and "
+    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without delay and timeout, or serve the "
+    "app with threads, as 'gunicorn --threads 8' does"
+)
+
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
@@ -140,6 +148,104 @@ def test_jobs_in_flight_end_before_a_server_that_is_told_to_stop(door):
     assert "ended: Ada at /log" in log
     assert "Traceback" not in log
     assert process.returncode == 0
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "process",
+        "dask",
+        pytest.param(
+            "interpreter",
+            marks=pytest.mark.skipif(sys.version_info < (3, 14), reason="needs Python 3.14"),
+        ),
+    ],
+)
+def test_workers_that_do_not_share_our_memory_are_refused_by_init_app(type_):
+    (error,) = run(f"""
+        app.config["MAIL_EXECUTOR_TYPE"] = {type_!r}
+        try:
+            Executor(app, name="mail")
+        except InvalidSetting as error:
+            tell(str(error))
+    """)
+
+    assert error == (
+        f"MAIL_EXECUTOR_TYPE is {type_!r}, which cannot be relied on where gevent has patched "
+        "threads: its jobs may die or hang there; expected 'thread' or 'inline' here, or a server "
+        "that uses threads, as 'gunicorn --threads 8' does"
+    )
+
+
+@pytest.mark.parametrize(
+    "patch", ["import gevent.monkey", "import gevent.monkey; gevent.monkey.patch_all(thread=False)"]
+)
+def test_gevent_that_has_not_patched_threads_is_of_no_concern(patch):
+    told = run(
+        """
+        Executor(app, name="one").init_app(Flask("other"))
+        app.config["TWO_EXECUTOR_TYPE"] = "process"
+        Executor(app, name="two")
+
+        async def job():
+            return "on the loop"
+
+        tell(executor.options(delay=0).submit(job).result())
+        """,
+        patch=patch,
+    )
+
+    assert told == ["on the loop"]
+
+
+def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():
+    told = run("""
+        async def coroutine_function():
+            tell("it ran")
+
+        async def submit_async():
+            await executor.submit_async(coroutine_function)
+
+        for submit in (
+            lambda: executor.submit(coroutine_function),
+            lambda: executor.submit_stored("key", coroutine_function),
+            lambda: asyncio.run(submit_async()),
+            lambda: executor.options(delay=0).submit(pow, 2, 3),
+            lambda: executor.options(key="key", timeout=5).submit(pow, 2, 3),
+            lambda: executor.job(timeout=5)(pow).submit(2, 3),
+        ):
+            try:
+                submit()
+            except RuntimeError as error:
+                tell(str(error))
+        executor.drain()
+        tell(executor.stats().submitted, executor.futures.state("key"))
+        tell(executor.submit(pow, 2, 3).result())
+    """)
+
+    assert told == [*[NO_LOOP] * 6, 0, None, 8]
+
+
+def test_async_views_are_not_run_on_the_executors_own_loop():
+    told = run("""
+        app.config["VIEWS_EXECUTOR_ASYNC_VIEWS"] = True
+        Executor(app, name="views")
+
+        @app.get("/")
+        async def view():
+            return "answered"
+
+        app.testing = True
+        try:
+            app.test_client().get("/")
+        except RuntimeError as error:
+            tell(str(error))
+    """)
+
+    assert told == [NO_LOOP]
 
 
 # Awaiting
