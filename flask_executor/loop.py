@@ -23,6 +23,7 @@ __all__ = [
     "LoopThread",
     "Mailbox",
     "check_running_loop",
+    "running_loop",
     "threads_are_greenlets",
 ]
 
@@ -124,12 +125,25 @@ def threads_are_greenlets() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in the calling thread, or under gevent in the calling greenlet; or None.
+
+    asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None or not threads_are_greenlets():
+        return loop
+    # asyncio's own loops note the thread they run in by the function that gevent has patched.
+    greenlet = getattr(loop, "_thread_id", None)
+    return loop if greenlet in {None, threading.get_ident()} else None
+
+
 def check_running_loop() -> asyncio.AbstractEventLoop:
     """The loop that runs in the calling thread.
 
     :raises NoRunningLoop: if there is none
     """
-    loop = asyncio._get_running_loop()
+    loop = running_loop()
     if loop is None:
         raise NoRunningLoop(
             "no event loop is running in this thread; use this in an async def function, "

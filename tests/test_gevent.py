@@ -30,7 +30,7 @@ PREPARATION = """
 
     from flask import Flask
 
-    from flask_executor import Executor, InvalidSetting
+    from flask_executor import Executor, InvalidSetting, NoRunningLoop
 
     app = Flask("app")
     executor = Executor(app)
@@ -266,6 +266,23 @@ def test_a_job_wakes_a_loop_that_waits_for_nothing_else(submit):
     """)
 
     assert told == [True]
+
+
+def test_a_loop_is_not_taken_for_that_of_a_job_in_another_greenlet():
+    (error,) = run("""
+        def submit_async():
+            try:
+                executor.submit_async(pow, 2, 3)
+            except NoRunningLoop as error:
+                return str(error)
+
+        async def main():
+            return await executor.submit_async(submit_async)
+
+        tell(asyncio.run(main()))
+    """)
+
+    assert error.startswith("no event loop is running in this thread; ")
 
 
 def ada_at(door: Door) -> dict[str, Any]:
