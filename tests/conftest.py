@@ -90,6 +90,15 @@ def gate(executors: MakeExecutor) -> Iterator[Gate]:
     gate.open()
 
 
+@pytest.fixture
+def fast_switching() -> Iterator[None]:
+    """Have threads interrupt each other as often as can be."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 class Gate:
     """Holds jobs up until it is opened."""
 

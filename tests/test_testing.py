@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -174,15 +172,6 @@ def test_inline_jobs_of_threads_do_not_mix(inline: Executor, fast_switching: Non
         return {future.done() and future.result() == me for future in futures}
 
     assert at_once(*[submit_many] * 4) == [{True}] * 4
-
-
-@pytest.fixture
-def fast_switching() -> Iterator[None]:
-    """Have threads interrupt each other as often as can be."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def test_an_inline_executor_has_room_for_all(inline: Executor) -> None:
