@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .loop import Mailbox, check_running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
+    from concurrent.futures import Future
 
     from .futures import JobFuture
 
-__all__ = ["Waiter", "stream"]
+__all__ = ["Waiter", "all_done", "stream"]
 
 T = TypeVar("T")
 
@@ -91,6 +93,23 @@ class Waiter(asyncio.Future[T]):
     def _mark_retrieved(self) -> None:
         if self._source is not None and self.done():
             self._source._mark_retrieved()
+
+
+async def all_done(futures: Collection[Future[Any]], timeout: float | None) -> bool:
+    """Wait until all are done, or the time is up, and tell whether they are.
+
+    `asyncio.wrap_future` would not do: where gevent has patched threads, it takes the greenlet that
+    ends a future for the loop's own, and does not wake the loop. See
+    https://github.com/gevent/gevent/issues/2213
+    """
+    mailbox, ended = Mailbox.of_running_loop(), asyncio.Semaphore(0)
+    for future in futures:
+        future.add_done_callback(lambda _: mailbox.post(ended.release))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            for _ in futures:
+                await ended.acquire()
+    return all(future.done() for future in futures)
 
 
 async def stream(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import re
 import weakref
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask
 
+from .aio import all_done
 from .app_executor import AppExecutor, check_callable
 from .closing import shutdown
 from .collection import FutureCollection, check_key
@@ -26,6 +26,7 @@ from .remote import in_worker
 from .settings import Settings, check_count, check_seconds, check_timeout, check_wait
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
 
     from .stats import Stats
@@ -331,8 +332,7 @@ class Executor(concurrent.futures.Executor):
         """Do as `drain` does without blocking the event loop."""
         check_seconds("timeout", timeout)
         waits = {queue: queue.idle() for queue in self._queues(refused_in_job="drain")}
-        futures = [asyncio.wrap_future(future) for future in waits.values()]
-        if futures and (await asyncio.wait(futures, timeout=timeout))[1]:
+        if not await all_done(waits.values(), timeout):
             raise _drain_timeout(waits, timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import itertools
 import os
@@ -24,9 +23,11 @@ from .aio import Waiter
 from .collection import FutureCollection, State, state_of
 from .drains import current_drain
 from .exceptions import JobTimeout, WaitTimeout
+from .loop import running_loop
 from .settings import check_seconds
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator, Hashable
 
     from .context import Scope
@@ -409,7 +410,7 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 def warn_if_blocking(what: str, until: str) -> None:
     """Warn who called this package if *what* is about to block an event loop of this thread."""
-    if asyncio._get_running_loop() is None:
+    if running_loop() is None:
         return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:

@@ -268,6 +268,43 @@ def test_a_job_wakes_a_loop_that_waits_for_nothing_else(submit):
     assert told == [True]
 
 
+def test_the_end_of_the_last_job_wakes_a_loop_that_waits_for_it():
+    told = run("""
+        import gevent
+
+        async def main():
+            gate = threading.Event()
+            executor.submit(gate.wait)
+            gevent.spawn(gate.set)  # runs when the loop sleeps
+            await executor.drain_async()
+
+        asyncio.run(main())
+        tell(executor.stats().succeeded)
+    """)
+
+    assert told == [1]
+
+
+def test_to_wait_in_a_job_blocks_no_loop_of_another_greenlet():
+    # A warning would be seen on standard error.
+    told = run("""
+        import gevent
+
+        def wait_for_another():
+            gate = threading.Event()
+            other = executor.submit(gate.wait)
+            gevent.spawn(gate.set)  # runs when this one waits
+            return other.result()
+
+        async def main():
+            return await executor.submit_async(wait_for_another)
+
+        tell(asyncio.run(main()))
+    """)
+
+    assert told == [True]
+
+
 def test_a_loop_is_not_taken_for_that_of_a_job_in_another_greenlet():
     (error,) = run("""
         def submit_async():
