@@ -203,12 +203,16 @@ class JobFuture(concurrent.futures.Future[T]):
             warn_if_blocking("result()", f"the job {self.name!r} ends; await the future instead")
         is_retrieved = True
         try:
-            return self._wait(super().result, timeout)
+            result = self._wait(super().result, timeout)
         except TimeoutError as error:
             if error is self._exception:
                 raise
             is_retrieved = False
             raise self._wait_timeout(timeout) from None
+        else:
+            if self._exception is not None:  # One that is false escapes before Python 3.13.4.
+                raise self._exception
+            return result
         finally:
             self._is_retrieved |= is_retrieved
             del self  # The traceback of the job's exception must not keep its future alive.
@@ -428,7 +432,15 @@ def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]
         else:
             future._call_in_scope(fn, future)
     except BaseException as error:  # whoever ends the job is not to suffer
-        future.job._queue.log_failure(future.job, error, f"ended, and its callback {fn!r} raised")
+        what = f"ended, and its callback {_shown(fn)} raised"
+        future.job._queue.log_failure(future.job, error, what)
+
+
+def _shown(fn: Callable[..., object]) -> str:
+    try:
+        return repr(fn)
+    except Exception:
+        return object.__repr__(fn)
 
 
 def _call_as_job(job: JobInfo, fn: Callable[..., object], *args: Any) -> None:

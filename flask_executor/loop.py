@@ -304,11 +304,22 @@ def _serve(
 
     try:
         with asyncio.Runner(debug=is_debug, loop_factory=loop_factory) as runner:
-            runner.run(serve())
+            _run_to_its_end(runner.get_loop(), serve())
     except BaseException as error:
         if started.done():
             raise
         started.set_exception(error)
+
+
+def _run_to_its_end(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, None]) -> None:
+    # What a task raises in the way of SystemExit stops the loop: all others go on.
+    task = loop.create_task(serving)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            message = {"message": "A task raised what ends a process", "exception": error}
+            loop.call_exception_handler(message)
 
 
 def _start_task(

@@ -488,7 +488,7 @@ class JobQueue:
 
 
 def _as_refusal(error: BaseException) -> BaseException:
-    if isinstance(error, RuntimeError) and str(error) != "can't start new thread":
+    if isinstance(error, RuntimeError) and "shutdown" in str(error):
         return ExecutorClosed(f"the pool takes no more jobs: {error}")
     return error
 

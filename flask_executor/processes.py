@@ -76,7 +76,11 @@ class ProcessPool(concurrent.futures.Executor):
         :raises RuntimeError: after `shutdown`
         """
         call = _Call()
-        self._threads.submit(self._run, call, (fn, args, kwargs))
+        try:
+            self._threads.submit(self._run, call, (fn, args, kwargs))
+        except BaseException:
+            call.cancel()  # It may stand in their queue all the same.
+            raise
         return call
 
     def when_ready(self, call: Future[Any], fn: Callable[[], object]) -> None:

@@ -51,9 +51,7 @@ class Threads:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if shared.idle:
                 shared.idle.pop().put((fn, args))
-            elif len(self._threads) < self._max_threads:
-                self._start((fn, args))
-            else:
+            elif not self._start((fn, args)):
                 shared.backlog.append((fn, args))
 
     def shutdown(self, *, wait: bool = True) -> None:
@@ -66,8 +64,10 @@ class Threads:
             for thread in self._threads:
                 thread.join()
 
-    def _start(self, call: _Call) -> None:
-        # Called with the lock held.
+    def _start(self, call: _Call) -> bool:
+        """Start a thread for *call*, or leave it to those that are there; with the lock held."""
+        if len(self._threads) == self._max_threads:
+            return False
         # The thread keeps its arguments for as long as it lives: the call comes another way.
         inbox: SimpleQueue[_Call | None] = SimpleQueue()
         inbox.put(call)
@@ -78,8 +78,14 @@ class Threads:
             daemon=self._daemon,
         )
         # Where threads inherit their creator's contextvars, these inherit none.
-        Context().run(thread.start)
+        try:
+            Context().run(thread.start)
+        except (RuntimeError, MemoryError):
+            if not self._threads:
+                raise
+            return False
         self._threads.append(thread)
+        return True
 
 
 @dataclass(slots=True, eq=False)

@@ -457,3 +457,31 @@ def test_shutdown_in_the_loops_own_thread_is_refused(executor):
 
     with pytest.raises(RuntimeError, match="would wait for that loop"):
         executor.submit(job).result(WAIT)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_task_that_would_end_the_process_ends_itself_alone(executor, caplog, error):
+    started, go_on = threading.Event(), threading.Event()
+
+    async def raise_it() -> None:
+        raise error
+
+    async def careless() -> None:
+        await asyncio.create_task(raise_it())
+
+    async def neighbour() -> str:
+        started.set()
+        while not go_on.is_set():
+            await asyncio.sleep(0.001)
+        return "went on"
+
+    other = executor.submit(neighbour)
+    assert started.wait(WAIT)
+    later = executor.options(delay=0.01).submit(int, "7")
+    future = executor.submit(careless)
+
+    assert isinstance(future.exception(WAIT), error)
+    assert later.result(WAIT) == 7
+    go_on.set()
+    assert other.result(WAIT) == "went on"
+    assert "A task raised what ends a process" in caplog.text
