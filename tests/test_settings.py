@@ -60,7 +60,7 @@ def shown(value: object) -> str:
     """An id that is the same in every run, and another for another value."""
     if isinstance(value, (set, frozenset)):
         return f"{type(value).__name__}({sorted(value)})"
-    return repr(value)
+    return getattr(value, "__name__", None) or repr(value)
 
 
 def test_absent_keys_get_their_defaults_in_the_config(app: Flask) -> None:
