@@ -102,8 +102,7 @@ class JobQueue:
 
     def unfinished(self) -> list[JobFuture[Any]]:
         """The jobs that are known here; some may have ended."""
-        drained = [each for drain in self.drains() for each in (drain.first, drain.current) if each]
-        return [*self.room.line, *self._waiting, *self._outside.values(), *drained]
+        return [*self._drained(), *self._waiting, *self._outside.values(), *self.room.line]
 
     def drains(self) -> list[Drain]:
         """All that are at work here."""
@@ -294,16 +293,15 @@ class JobQueue:
     def pending(self) -> list[JobFuture[Any]]:
         """The jobs that have not started, those first that would start first."""
         with self.lock:
-            begun = [drain.first for drain in self._drains if drain.first is not None]
-            known = [*begun, *self._waiting.copy(), *self._outside.values(), *self.room.line]
+            known = [*self._drained(), *self._waiting.copy()]
+            known += [*self._outside.values(), *self.room.line]
         return [future for future in known if future.state == "pending"]
 
     def at_work(self) -> list[JobFuture[Any]]:
         """The jobs that are on their way from start to end."""
         with self.lock:
-            drained = [drain.current for drain in self.drains()]
-            started = [*filter(None, drained), *self._outside.values()]
-        return [future for future in started if future.state != "pending"]
+            known = [*self._drained(), *self._outside.values()]
+        return [future for future in known if future.state != "pending"]
 
     def close(self, *, wait: bool) -> None:
         """Let go of pool, threads and loop."""
@@ -311,6 +309,11 @@ class JobQueue:
         # What is still out may come back after the deadline.
         self.idle().add_done_callback(lambda _: self.ends.shutdown(wait=False))
         self.loop.stop(wait=wait)
+
+    def _drained(self) -> list[JobFuture[Any]]:
+        drains = self.drains()
+        known = [each for drain in drains for each in (drain.first, drain.current)]
+        return [future for future in known if future is not None]
 
     def _enter(self, future: JobFuture[Any], delay: float | None) -> Drain | None:
         # Called with the lock held.

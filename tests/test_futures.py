@@ -277,6 +277,30 @@ def test_cancelling_a_running_job_asks_it_to_stop(executor: Executor, gate: Gate
     assert future.state == "succeeded"
 
 
+def test_a_running_job_ends_where_it_checks_whether_it_was_cancelled(
+    executor: Executor, gate: Gate
+) -> None:
+    passed: list[str] = []
+
+    def job() -> None:
+        current_job.check_cancelled()
+        passed.append("before")
+        gate()
+        current_job.check_cancelled()
+        passed.append("after")
+
+    future = executor.submit(job)
+    gate.await_arrival()
+    assert not future.cancel()
+    assert (future.state, executor.stats().running) == ("running", 1)
+    gate.open()
+    executor.drain(WAIT)
+
+    assert passed == ["before"]
+    assert future.state == "cancelled"
+    assert (executor.stats().running, executor.stats().cancelled) == (0, 1)
+
+
 @pytest.mark.parametrize(
     "error",
     [asyncio.CancelledError(), concurrent.futures.CancelledError()],

@@ -202,6 +202,16 @@ def test_shutdown_can_cancel_what_waits(app, executors, gate):
     assert running.result(WAIT) is None
 
 
+def test_shutdown_cancels_what_a_worker_has_not_come_to_yet(app, executors, gate):
+    executor = executors(app, max_workers=1)
+    queue_of(app).workers.open().submit(gate)  # the worker is late
+    future = executor.submit(int)
+
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    assert future.cancelled()
+
+
 def test_a_with_statement_waits_for_the_jobs(app):
     with Executor(app) as executor:
         futures = [executor.submit(int, n) for n in range(20)]
