@@ -214,12 +214,15 @@ class Executor(concurrent.futures.Executor):
     ) -> Iterator[Any]:
         """Run *fn* for every item and return the results in the order of the items.
 
-        Each item is a job that sees its own copy of what this call sees.
+        Each item is a job that sees its own copy of what this call sees. All are submitted now, as
+        far as *buffersize* and ``EXECUTOR_MAX_PENDING`` let them, and the others as results are
+        taken.
 
         :param timeout: seconds from this call until the last result; None for no limit
         :param chunksize: how many items make one journey to another process; threads don't need it
         :param buffersize: how many items may be submitted and not yet yielded; None for all at once
         :raises WaitTimeout: from the iterator, if a result is not there in time
+        :raises QueueFull: if there is no room for a single item in time
         """
         check_seconds("timeout", timeout)
         check_count("chunksize", chunksize)

@@ -201,6 +201,7 @@ class JobQueue:
                 self._submitted += 1
             elif place == "queue":
                 self._note_gone()
+            future._place = None
             helper = Drain(self)
             helper.current = future
             helper.counts.started = 1
@@ -218,8 +219,10 @@ class JobQueue:
 
     def fail(self, future: JobFuture[Any], error: BaseException) -> None:
         """End a job that has not started: it raises *error*."""
+        place = future._place
         helper = self.take_out(future)
         if helper is not None:
+            future._place = place  # by which its key is known to be free again
             fail_there(self, helper, future, error)
             self.end_helper(helper)
 
@@ -424,6 +427,7 @@ class JobQueue:
         if not future._start():
             return False
         drain.counts.started += 1
+        drain.waits = 0
         if self.waits.needed:
             self.waits.forget(future)
         return True
@@ -445,8 +449,9 @@ class JobQueue:
             if self._waiting:
                 return False
             drain.current = None
-            self._drains.discard(drain)
-            self._ended_drains.add(drain.counts)
+            if drain in self._drains:  # or in those of the process that this one was forked from
+                self._drains.remove(drain)
+                self._ended_drains.add(drain.counts)
         self.waits.relieve()
         self._tell_if_idle()
         return True

@@ -69,7 +69,7 @@ class Waits:
         drain = current_drain()
         if drain is not None:  # a worker, which runs an event loop of its own
             drain.waits += 1
-            waiter.add_done_callback(partial(_stop_waiting, drain))
+            waiter.add_done_callback(partial(_stop_waiting, drain, drain.current))
             drain.queue.waits.relieve()
         self._need(future)
 
@@ -136,5 +136,6 @@ def _check_that_it_can_end(job: JobFuture[Any], future: JobFuture[Any]) -> None:
     raise RuntimeError(f"this would never end: the job {chain}")
 
 
-def _stop_waiting(drain: Drain, _: object) -> None:
-    drain.waits -= 1
+def _stop_waiting(drain: Drain, job: JobFuture[Any] | None, _: object) -> None:
+    if drain.current is job:
+        drain.waits -= 1

@@ -234,6 +234,23 @@ def test_a_key_is_taken_while_its_job_waits_for_room(full: Executor, gate: Gate)
     assert full.futures.result("key", WAIT) == 7
 
 
+def test_a_key_stays_with_a_job_that_another_has_taken_from_the_line(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+
+    async def middle() -> int:
+        executor.submit(int)
+        return await executor.options(key="key").submit_async(int, "7")
+
+    def outer() -> int:
+        return executor.submit(middle).result()
+
+    assert executor.submit(outer).result(WAIT) == 7
+    executor.drain(WAIT)
+    assert executor.futures.result("key") == 7
+
+
 def test_a_delayed_job_may_wait_for_room(full: Executor, gate: Gate) -> None:
     async def main() -> int:
         waiter = full.options(delay=0.001).submit_async(int, "7")
