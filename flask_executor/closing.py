@@ -72,18 +72,16 @@ def _cancel_pending(queue: JobQueue) -> list[JobFuture[Any]]:
 
 def _give_up(queue: JobQueue) -> None:
     cancelled = _cancel_pending(queue)
-    at_work = queue.at_work()
-    on_loop = [future for future in at_work if future._runs_on_loop and future.cancel()]
-    running = [future for future in at_work if not future._runs_on_loop and future.running()]
-    ending = [future for future in at_work if future.done()]
-    for future in running:
-        future.cancel()  # asks it to stop
+    at_work = set(queue.at_work())
+    ended = {future for future in at_work if future.done()}
+    on_loop = {future for future in at_work - ended if future.cancel()}  # asks others to stop
+    running = at_work - ended - on_loop
     is_killed = queue.workers.kill()
     lost = [
         _told(cancelled, "pending ", "cancelled"),
         _told(on_loop, "running coroutine ", "cancelled"),
-        _told(running, "running ", "killed with its worker" if is_killed else "left to run on"),
-        _told(ending, "", "left with its callbacks"),
+        _told(running, "running ", "killed" if is_killed else "left to run on"),
+        _told(ended, "ended ", "left with callbacks"),
     ]
     queue.app.logger.warning(
         "Shut down after %s s: %s", queue.settings.shutdown_timeout, ", ".join(filter(None, lost))

@@ -94,8 +94,7 @@ executor.submit(remote_app.pid)
     assert (done.returncode, done.stdout) == (0, "")
     [line] = done.stderr.splitlines()
     assert line.endswith(
-        "Shut down after 0.1 s: 1 pending job cancelled (1 pid), "
-        "1 running job killed with its worker (1 wait_at)"
+        "Shut down after 0.1 s: 1 pending job cancelled (1 pid), 1 running job killed (1 wait_at)"
     )
 
 
@@ -114,7 +113,7 @@ started.acquire()
 
     assert (done.returncode, done.stdout) == (0, "")
     [line] = done.stderr.splitlines()
-    assert line.endswith("Shut down after 0.1 s: 1 job left with its callbacks (1 quick)")
+    assert line.endswith("Shut down after 0.1 s: 1 ended job left with callbacks (1 quick)")
 
 
 def test_a_submit_after_the_end_has_begun_is_refused_in_any_thread_and_without_a_storm() -> None:

@@ -117,6 +117,7 @@ def check():
     assert executor.futures.state("waiting") == "failed"
     assert executor.stats().submitted == 0
     say("child", executor.submit(int, "8").result(20))
+    executor.drain(20)
 
 fork(check)
 executor.drain(20)

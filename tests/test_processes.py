@@ -637,7 +637,7 @@ def test_past_the_timeout_a_shutdown_kills_what_runs_and_says_so(
     [line] = [record.getMessage() for record in app_log(caplog)]
     assert line == (
         "Shut down after 0.01 s: 3 pending jobs cancelled (3 power), "
-        "1 running job killed with its worker (1 wait_at)"
+        "1 running job killed (1 wait_at)"
     )
 
 
