@@ -153,6 +153,16 @@ def test_a_shutdown_ends_the_wait_for_room(app: Flask, full: Executor, gate: Gat
     assert not room_of(app)._reserved
 
 
+def test_a_job_that_is_refused_after_all_takes_no_room(app: Flask, executor: Executor) -> None:
+    def shut_down(_: Flask, **sent: Any) -> None:
+        sent["executor"].shutdown(wait=False)
+
+    with job_submitted.connected_to(shut_down, app), pytest.raises(ExecutorClosed):
+        executor.submit(int)
+
+    assert not room_of(app)._reserved
+
+
 def test_submit_async_waits_for_room_and_the_loop_does_not(full: Executor, gate: Gate) -> None:
     async def main() -> list[int]:
         waiters = [full.submit_async(int, n) for n in range(50)]

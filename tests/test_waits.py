@@ -217,6 +217,27 @@ def test_no_more_jobs_are_at_work_than_there_are_workers(
     assert most <= 2
 
 
+def test_what_is_awaited_waits_for_a_worker_that_is_at_work(executor: Executor, gate: Gate) -> None:
+    gate.occupy(executor)
+    awaited: list[str] = []
+    begun = threading.Event()
+
+    async def outer() -> int:
+        future = executor.submit(int, "7")
+        waiter = asyncio.ensure_future(future)
+        await asyncio.sleep(0)  # now it is awaited
+        awaited.append(future.state)
+        begun.set()
+        return await waiter
+
+    future = executor.submit(outer)
+    assert begun.wait(WAIT)
+
+    assert awaited == ["pending"]
+    gate.open()
+    assert future.result(WAIT) == 7
+
+
 def test_jobs_that_wait_for_another_executors_start_no_more_threads(
     app: Flask, executors: MakeExecutor, gate: Gate
 ) -> None:
