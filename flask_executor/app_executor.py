@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import signals
 from .aio import stream
 from .coroutines import call_coroutine_function, is_coroutine_function
-from .drains import current_drain
 from .exceptions import InheritedJob
 from .fork import begin_afresh_in_children
-from .futures import JobFuture, JobInfo
+from .futures import JobFuture, JobInfo, current_drain
 from .job import Job
 from .loop import GRACE
 from .mapping import Results, result_of, results_of_chunk
@@ -56,17 +55,13 @@ class AppExecutor:
 
     def begin_afresh(self) -> None:
         """Have no jobs but failed ones; in a forked process, whose parent runs them."""
-        for future in self.queue.unfinished():
+        for future in self.queue.known():
             future._leave_to_parent(_inherited(future))
         self.queue.begin_afresh()
         self.futures._begin_afresh()
 
     def is_usable(self) -> bool:
-        """Whether it was made for where it is now.
-
-        A worker runs the jobs of another process: those that its jobs submit are not to start
-        workers of their own.
-        """
+        """Whether jobs may be submitted from here: not in a worker, to workers of its own."""
         return self.queue.in_process or not in_worker()
 
     def submit(
@@ -104,7 +99,7 @@ class AppExecutor:
             self._store(key, future)
         try:
             if is_bounded and not in_line:
-                queue.room.reserve(future, queue_timeout)
+                queue.room.reserve(future, queue_timeout, is_delayed=delay is not None)
             if signals.job_submitted.receivers:
                 sent = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
                 queue.notify(signals.job_submitted, job, **sent)
@@ -224,8 +219,9 @@ class AppExecutor:
 
 def _inherited(future: JobFuture[Any]) -> InheritedJob:
     return InheritedJob(
-        f"the job {future.name!r} ({future.id}) belongs to the process {os.getppid()}, which this "
-        f"one was forked from, and runs there; submit it here if it is to run here"
+        f"the job {future.name!r} ({os.getppid()}-{future.job._number}) belongs to the process "
+        f"{os.getppid()}, which this one was forked from, and runs there; submit it here if it is "
+        "to run here"
     )
 
 
@@ -233,7 +229,7 @@ def _forget_if_never_in(
     futures: FutureCollection, key: Hashable, future: concurrent.futures.Future[Any]
 ) -> None:
     # Its wait for room was given up, or was too long.
-    if future._place == "line" and futures.get(key) is future:  # type: ignore[attr-defined]
+    if future._place in {"line", "delayed line"} and futures.get(key) is future:  # type: ignore[attr-defined]
         futures.pop(key)
 
 

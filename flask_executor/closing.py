@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections import Counter
 from concurrent.futures import wait as wait_for
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import ExecutorClosed
 from .loop import GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .futures import JobFuture
     from .pending import JobQueue
 
-__all__ = ["finish_before_exit", "shutdown"]
+__all__ = ["Grant", "finish_before_exit", "shutdown"]
 
 
-def shutdown(queue: JobQueue, *, wait: bool, cancel_futures: bool) -> None:
+class Grant:
+    """The time that queues have to end, all of them together."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def left(self, seconds: float | None) -> float | None:
+        """What is left of so many seconds; None for no limit."""
+        return None if seconds is None else max(self._began + seconds - time.monotonic(), 0)
+
+
+def shutdown(
+    queue: JobQueue, *, wait: bool, cancel_futures: bool, grant: Callable[[], Grant] = Grant
+) -> None:
     """Take no more jobs; what waits still runs, unless it is to be cancelled.
 
     With ``EXECUTOR_SHUTDOWN_TIMEOUT`` the wait ends then: what is left is given up, and logged.
@@ -35,10 +50,17 @@ def shutdown(queue: JobQueue, *, wait: bool, cancel_futures: bool) -> None:
         idle.add_done_callback(lambda _: queue.close(wait=False))
         return
     try:
-        idle.result(queue.settings.shutdown_timeout)
+        if not queue.is_given_up:
+            idle.result(grant().left(queue.settings.shutdown_timeout))
     except TimeoutError:
+        queue.is_given_up = True
         _give_up(queue)
     except BaseException:  # Ctrl-C: idle workers are not to be waited for
+        left = [
+            _told(queue.pending(), "pending ", "left"),
+            _told(queue.at_work(), "running ", "left to run on"),
+        ]
+        _log(queue, "Shutdown interrupted: %s", left)
         queue.close(wait=False)
         raise
     queue.close(wait=idle.done())
@@ -57,12 +79,17 @@ def finish_before_exit(queue: JobQueue) -> None:
     def finish() -> None:
         queue = ref()
         if queue is not None:
-            shutdown(queue, wait=True, cancel_futures=False)
+            shutdown(queue, wait=True, cancel_futures=False, grant=_grant_at_exit)
 
     try:
         threading._register_atexit(finish)  # type: ignore[attr-defined]
     except RuntimeError as error:
         raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error
+
+
+@cache
+def _grant_at_exit() -> Grant:
+    return Grant()
 
 
 def _cancel_pending(queue: JobQueue) -> list[JobFuture[Any]]:
@@ -81,12 +108,14 @@ def _give_up(queue: JobQueue) -> None:
         _told(cancelled, "pending ", "cancelled"),
         _told(on_loop, "running coroutine ", "cancelled"),
         _told(running, "running ", "killed" if is_killed else "left to run on"),
-        _told(ended, "ended ", "left with callbacks"),
+        _told(ended, "ended ", "left to run on"),
     ]
-    queue.app.logger.warning(
-        "Shut down after %s s: %s", queue.settings.shutdown_timeout, ", ".join(filter(None, lost))
-    )
+    _log(queue, f"Shut down after {queue.settings.shutdown_timeout} s: %s", lost)
     wait_for([*on_loop, *running] if is_killed else on_loop, GRACE)
+
+
+def _log(queue: JobQueue, message: str, lost: Iterable[str]) -> None:
+    queue.app.logger.warning(message, ", ".join(filter(None, lost)) or "no job was left")
 
 
 def _told(futures: Iterable[JobFuture[Any]], what: str, fate: str) -> str:

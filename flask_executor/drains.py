@@ -1,4 +1,4 @@
-"""The calls that run the jobs of a queue, and which of them a thread is at."""
+"""The calls that run the jobs of a queue."""
 
 from __future__ import annotations
 
@@ -8,44 +8,79 @@ from typing import TYPE_CHECKING, Any
 from .stats import Counts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .futures import JobFuture
     from .pending import JobQueue
 
-__all__ = ["Drain", "current_drain", "set_current_drain"]
+__all__ = ["Drain"]
 
 
 class Drain:
     """A call that runs jobs of *queue*, and its part of the counts.
 
     :param first: the job it begins with
+    :param outer: the drain that is held up meanwhile, as its job waits for a job of this one
     """
 
-    __slots__ = ("counts", "current", "depth", "first", "queue", "waits")
+    __slots__ = (
+        "awaited",
+        "awaits",
+        "counts",
+        "current",
+        "depth",
+        "first",
+        "outer",
+        "queue",
+        "thread",
+    )
 
-    depth: int
-    """How many jobs further down the stack of its thread wait for this one."""
-    waits: int
-    """How many jobs it waits for; changed by its own thread."""
     current: JobFuture[Any] | None
     """The job that it is at."""
+    awaited: list[JobFuture[Any]]
+    """What that job waits for, by `result` and the like."""
+    awaits: int
+    """How many jobs it awaits on an event loop; guarded by the queue's lock."""
+    depth: int
+    """How many jobs further down the stack of its thread wait for this one."""
+    thread: int
+    """The thread that it runs in, as `threading.get_ident` has it."""
 
-    def __init__(self, queue: JobQueue, first: JobFuture[Any] | None = None) -> None:
+    def __init__(
+        self, queue: JobQueue, first: JobFuture[Any] | None = None, outer: Drain | None = None
+    ) -> None:
         self.queue = queue
         self.first = first
+        self.outer = outer
         self.current = None
+        self.awaited = []
         self.counts = Counts()
-        self.depth = self.waits = 0
+        self.awaits = self.depth = self.thread = 0
 
+    def enter_thread(self) -> None:
+        """Note that the calling thread runs it."""
+        self.thread = threading.get_ident()
 
-_thread = threading.local()
+    def begin(self, future: JobFuture[Any]) -> None:
+        """Note that it is at *future* now."""
+        self.current = future
+        self.awaited, self.awaits = [], 0
+        future.job._drain = self
 
+    def is_waiting(self) -> bool:
+        """Whether its job waits, and what it waits for has not ended."""
+        awaited = self.awaited.copy()
+        if awaited:
+            return not any(future.done() for future in awaited)
+        return self.awaits > 0
 
-def current_drain() -> Drain | None:
-    """The drain that the calling thread is at."""
-    return getattr(_thread, "drain", None)
+    def stack(self) -> Iterator[Drain]:
+        """This one, and those that it holds up."""
+        drain: Drain | None = self
+        while drain is not None:
+            yield drain
+            drain = drain.outer
 
-
-def set_current_drain(drain: Drain | None) -> Drain | None:
-    """Have the calling thread be at *drain*; returns the one that it was at."""
-    before, _thread.drain = current_drain(), drain
-    return before
+    def is_here(self) -> bool:
+        """Whether the calling thread runs it."""
+        return self.thread == threading.get_ident()

@@ -13,7 +13,7 @@ from flask import Flask
 
 from .aio import all_done
 from .app_executor import AppExecutor, check_callable
-from .closing import shutdown
+from .closing import Grant, shutdown
 from .collection import FutureCollection, check_key
 from .context import current_app_or_none, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
@@ -103,7 +103,7 @@ class Executor(concurrent.futures.Executor):
         :raises NotInitialised: if there is no app to work for
         :raises ExecutorClosed: after `shutdown`, or while the interpreter ends
         :raises QueueFull: if ``EXECUTOR_MAX_PENDING`` jobs wait already
-        :raises RuntimeError: if no thread can be started, and there is none
+        :raises RuntimeError: if no thread can be started, and no worker is there
         """
         return self._here().submit(fn, args, kwargs)
 
@@ -346,13 +346,14 @@ class Executor(concurrent.futures.Executor):
         :param cancel_futures: whether to cancel the jobs that have not started; else they run
         :raises RuntimeError: inside a job that it would wait for
         """
+        grant = Grant()
         for queue in self._queues(refused_in_job="shut down" if wait else None):
             if wait and queue.loop.is_current():
                 raise RuntimeError(
                     "shutdown() in the thread of the executor's event loop would wait for that "
                     "loop; use shutdown(wait=False), or another thread"
                 )
-            shutdown(queue, wait=wait, cancel_futures=cancel_futures)
+            shutdown(queue, wait=wait, cancel_futures=cancel_futures, grant=lambda: grant)
 
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
@@ -462,7 +463,7 @@ class Options:
         loop = check_running_loop()
         future = self._executor._here().submit(fn, args, kwargs, in_line=True, **self._options)
         waiter = future._waiter()
-        if self._queue_timeout is not None and future._place == "line":
+        if self._queue_timeout is not None and future._place in {"line", "delayed line"}:
             turn_away = future.job._queue.room.turn_away
             timer = loop.call_later(self._queue_timeout, turn_away, future, self._queue_timeout)
             waiter.add_done_callback(lambda _: timer.cancel())

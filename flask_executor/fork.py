@@ -1,8 +1,9 @@
 """What has to begin afresh in a forked process.
 
 A fork copies the memory of a process and only the thread that forks: the others are gone, and the
-locks that they held stay held. So what counts on threads is told in the child, before anything
-else runs there. The hook is one for the whole process, as is what it calls.
+locks that they held stay held. So what counts on threads is told in the child. The hook is one for
+the whole process, as is what it calls. C code can fork without calling it, as uWSGI does unless it
+is told otherwise.
 """
 
 from __future__ import annotations

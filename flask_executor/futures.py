@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from .aio import Waiter
 from .collection import FutureCollection, State, state_of
-from .drains import current_drain
 from .exceptions import JobTimeout, WaitTimeout
 from .loop import running_loop
 from .settings import check_seconds
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
     from .context import Scope
+    from .drains import Drain
     from .limits import TimeLimit
     from .pending import JobQueue
     from .running import Outcome
@@ -40,6 +40,7 @@ __all__ = [
     "JobFuture",
     "JobInfo",
     "RemoteJobInfo",
+    "current_drain",
     "name_of",
     "running_job",
     "warn_if_blocking",
@@ -48,8 +49,9 @@ __all__ = [
 T = TypeVar("T")
 R = TypeVar("R")
 
-Place = Literal["line", "queue", "drain", "delay"]
-"""Where a job waits: for room; for any worker; for the one that it has; for its time."""
+Place = Literal["line", "delayed line", "queue", "drain", "delay"]
+"""Where a job waits: for room; for that, to wait for its time; for any worker; for the one that it
+has; for its time."""
 
 _numbers = itertools.count(1)
 
@@ -57,7 +59,7 @@ _numbers = itertools.count(1)
 class JobInfo:
     """What a job can know of itself; inside the job, `current_job` stands for it."""
 
-    __slots__ = ("_number", "_queue", "cancel_requested", "key", "name")
+    __slots__ = ("_drain", "_number", "_queue", "cancel_requested", "key", "name")
 
     key: Hashable | None
     """The key it was stored under."""
@@ -71,6 +73,7 @@ class JobInfo:
     ) -> None:
         self._number = next(_numbers)
         self._queue = queue
+        self._drain: Drain | None = None  # what runs it in a thread
         self.name = name_of(fn)
         self.key = key
         self.cancel_requested = False
@@ -101,6 +104,7 @@ class RemoteJobInfo(JobInfo):
     def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
         self._id = id_
         self._queue = cast("JobQueue", None)  # none of this process
+        self._drain = None
         self.name = name
         self.key = key
         self.cancel_requested = False
@@ -112,6 +116,15 @@ class RemoteJobInfo(JobInfo):
 
 
 running_job: ContextVar[JobInfo] = ContextVar("flask_executor.running_job")
+
+
+def current_drain() -> Drain | None:
+    """The drain that is at the job which the calling code is part of."""
+    job = running_job.get(None)
+    drain = None if job is None else job._drain
+    # Code that a job has left behind may go on when the drain is at another one.
+    at_it = drain is not None and drain.current is not None and drain.current.job is job
+    return drain if at_it else None
 
 
 class JobFuture(concurrent.futures.Future[T]):
@@ -290,7 +303,7 @@ class JobFuture(concurrent.futures.Future[T]):
         if is_done:
             waiter.settle()
         elif running_job.get(None) is not None:
-            self.job._queue.waits.note(waiter, self)
+            self.job._queue.waits.note(current_drain(), waiter, self)
         return waiter
 
     def _drop_waiter(self, waiter: Waiter[Any]) -> None:
@@ -364,11 +377,15 @@ class JobFuture(concurrent.futures.Future[T]):
         self._limit = None
 
     def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
-        drain = current_drain()
+        job = running_job.get(None)
         try:
-            if drain is None or self.done():
+            if job is None or isinstance(job, RemoteJobInfo) or self.done():
                 return wait(timeout)
-            return drain.queue.waits.wait(drain, self, wait, timeout)
+            drain = current_drain()
+            if drain is not None:
+                return drain.queue.waits.wait(drain, self, wait, timeout)
+            with job._queue.ends.one_more():  # where its callbacks may run, and wait
+                return wait(timeout)
         finally:
             del self, wait  # as in `result`
 

@@ -162,7 +162,7 @@ class LoopThread:
     :param loop_factory: makes the loop; None for asyncio's own
     :param is_debug: asked at the start whether asyncio is to log what holds the loop up for longer
         than 0.1 seconds
-    :param on_start: called after the start
+    :param on_start: called before the start
     """
 
     def __init__(
@@ -241,6 +241,7 @@ class LoopThread:
     def _start(self, *, instead_of: _Running | None) -> _Running:
         if threads_are_greenlets():
             raise RuntimeError(_NO_LOOP_UNDER_GEVENT)
+        self._on_start()
         with self._lock:
             if self._running is not None and self._running is not instead_of:
                 return self._running
@@ -257,7 +258,6 @@ class LoopThread:
             # The thread does not hold this object: when that goes, so does the thread.
             self._finalizer = weakref.finalize(self, running.mailbox.post, running.is_over.set)
             self._finalizer.atexit = False
-        self._on_start()
         return running
 
     def _run(

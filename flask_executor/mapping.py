@@ -26,7 +26,7 @@ class Submit(Protocol):
 
 
 class Results:
-    """Submits calls, and yields their results.
+    """Submits calls; `each` yields their results.
 
     The first jobs are submitted when this is made, before anybody iterates: as many as *buffersize*
     and the room in the queue allow. More follow as results are taken.

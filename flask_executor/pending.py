@@ -15,8 +15,9 @@ from . import closing, signals
 from .context import capture
 from .coroutines import CoroutineJobs
 from .delays import DelayedJobs
-from .drains import Drain, set_current_drain
+from .drains import Drain
 from .exceptions import ExecutorClosed
+from .futures import current_drain
 from .log import log_failure
 from .loop import LoopThread
 from .room import Room
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JobQueue"]
 
-# How many threads run callbacks and teardown functions of coroutine jobs.
+# How many threads run the callbacks and teardown functions of jobs that do not run in the pool's.
 _MAX_ENDS = 32
 
 
@@ -84,6 +85,7 @@ class JobQueue:
         self._waiting: deque[JobFuture[Any]] = deque()
         self.lock = threading.RLock()  # guards all below
         self.is_closed = False
+        self.is_given_up = False  # what is left at the end of its time
         self.room = Room(self, settings.max_pending)
         self.waits = Waits(self)
         self._drains: set[Drain] = set()
@@ -91,18 +93,20 @@ class JobQueue:
         self._ended_drains = Counts()
         self._submitted = self._cancelled = self._delayed = 0
         self._gone = 0  # jobs in _waiting that do not wait any more
+        self._kept: list[JobFuture[Any]] = []  # jobs that are put back into _waiting
         self._outside: dict[int, JobFuture[Any]] = {}  # delayed and coroutine jobs, by number
         self._idle: list[Future[None]] = []
 
     def begin_afresh(self) -> None:
-        """Be as a new queue; in a forked process, which has none of the threads."""
+        """Start over as a new queue; in a forked process, which has none of the threads."""
         self.loop.begin_afresh()
         self.workers.begin_afresh()
         self._begin_empty()
 
-    def unfinished(self) -> list[JobFuture[Any]]:
-        """The jobs that are known here; some may have ended."""
-        return [*self._drained(), *self._waiting, *self._outside.values(), *self.room.line]
+    def known(self) -> list[JobFuture[Any]]:
+        """All jobs that are in here; some may have ended."""
+        waiting = [*self._waiting, *self._kept, *self.room.line, *self.room.reserved]
+        return [*self._drained(), *waiting, *self._outside.values()]
 
     def drains(self) -> list[Drain]:
         """All that are at work here."""
@@ -134,15 +138,19 @@ class JobQueue:
         :param delay: seconds to wait first
         :param in_line: whether the job waits for room, if there is none; else it is let in
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
-        :raises RuntimeError: if no thread can be started, and there is none
+        :raises RuntimeError: if no thread can be started, and no worker is there
         """
         if future._timeout is not None and not future._runs_on_loop:
             self.loop.start()  # for its clock: when the job starts, it may be too late
         with self.lock:
             self.check_open()
+            if future.state != "pending":  # A receiver of job_submitted has cancelled it.
+                self._submitted += 1
+                self.room.use(future)
+                return
             if in_line and (self.room.line or not self.room.is_there()):
                 due = None if delay is None else time.monotonic() + delay
-                future._place = "line"
+                future._place = "line" if due is None else "delayed line"
                 self.room.line[future] = partial(self._let_in, future, due)
                 return
             drain = self._enter(future, delay)
@@ -152,33 +160,35 @@ class JobQueue:
         """Note that a coroutine job is over."""
         with self.lock:
             self._outside.pop(number, None)
-        self._tell_if_idle()
+        self.tell_if_idle()
 
     def run_end(self, end: Callable[..., None], *args: Any) -> None:
         """Run what a job does at its end in one of the threads for that."""
         try:
             self.ends.run(end, *args)
-        except RuntimeError:  # as the interpreter ends
+        except (RuntimeError, MemoryError):  # as the interpreter ends
             end(*args)
 
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
         """Run *fn* in a thread of its own, which nothing else can hold up."""
         try:
-            threading.Thread(target=fn, args=args).start()
-        except RuntimeError:  # as the interpreter ends
+            # Where threads inherit their creator's contextvars, this one inherits none.
+            Context().run(threading.Thread(target=fn, args=args).start)
+        except (RuntimeError, MemoryError):  # as the interpreter ends
             fn(*args)
 
     def take(self, drain: Drain) -> JobFuture[Any] | None:
         """The next job for *drain*, now running; None if no job is left, and the drain over."""
         while True:
-            future, drain.first = drain.first, None
+            future = drain.first
             if future is not None:
+                drain.current, drain.first = future, None
                 if self._start(future, drain):
                     return future
                 continue
             try:
                 # Noted at once: a process that is forked now has to find it.
-                future = drain.current = self._waiting.popleft()
+                drain.current = future = self._waiting.popleft()
             except IndexError:
                 if self._end(drain):
                     return None
@@ -194,8 +204,9 @@ class JobQueue:
         """A drain for *future* alone, which now runs; None if it does not wait for a worker."""
         with self.lock:
             place = future._place
-            if place in {None, "delay"} or not future._start():
+            if place not in {"line", "queue", "drain"} or not future._start():
                 return None
+            self.waits.needed.discard(future)
             if place == "line":
                 self.room.line.pop(future, None)
                 self._submitted += 1
@@ -203,7 +214,7 @@ class JobQueue:
                 self._note_gone()
             future._place = None
             helper = Drain(self)
-            helper.current = future
+            helper.begin(future)
             helper.counts.started = 1
             self._helpers.add(helper)
             return helper
@@ -215,11 +226,13 @@ class JobQueue:
             self._helpers.discard(helper)
             self._ended_drains.add(helper.counts)
         self.waits.relieve()
-        self._tell_if_idle()
+        self.tell_if_idle()
 
     def fail(self, future: JobFuture[Any], error: BaseException) -> None:
         """End a job that has not started: it raises *error*."""
         place = future._place
+        if place == "delayed line":
+            future._place = "line"
         helper = self.take_out(future)
         if helper is not None:
             future._place = place  # by which its key is known to be free again
@@ -230,7 +243,7 @@ class JobQueue:
         """Note that *future* was cancelled while it waited."""
         with self.lock:
             self._cancelled += 1
-            if future._place == "line":
+            if future._place in {"line", "delayed line"}:
                 self.room.line.pop(future, None)
                 self._submitted += 1
             elif future._place == "queue":
@@ -242,7 +255,7 @@ class JobQueue:
             future._place = None
             self.waits.needed.discard(future)
         self.room.let_in()
-        self._tell_if_idle()
+        self.tell_if_idle()
         if signals.job_cancelled.receivers:
             future._call_in_scope(self.notify, signals.job_cancelled, future.job)
 
@@ -336,24 +349,21 @@ class JobQueue:
     def _place(self, future: JobFuture[Any]) -> Drain | None:
         # Called with the lock held.
         max_workers = self.workers.open().max_workers
-        if future.state != "pending":  # A receiver of job_submitted has cancelled it.
-            return None
         if len(self._drains) >= max_workers:
             future._place = "queue"
             self._waiting.append(future)
             return None
         future._place = "drain"
-        drain = Drain(self, future)
+        drain = Drain(self, future, current_drain() if self.inline else None)
         self._drains.add(drain)
         return drain
 
     def _begin(self, future: JobFuture[Any], delay: float | None, drain: Drain | None) -> None:
-        if drain is not None and not self.in_process:
-            # Forked workers inherit what is here when they start.
-            Context().run(run_there, self, drain)
-            return
         try:
-            if drain is not None:
+            if drain is not None and not self.in_process:
+                # Worker processes that are forked here would keep the contextvars.
+                Context().run(run_there, self, drain)
+            elif drain is not None:
                 self.workers.open().submit(self._drain, drain)
             elif delay is not None:
                 self.delayed.put(future, delay)
@@ -361,7 +371,7 @@ class JobQueue:
                 self.coroutines.put(future)
         except BaseException as error:
             if drain is not None and drain.first is None:
-                raise  # Ctrl-C, in a job that runs in this thread
+                raise  # It has begun: this is Ctrl-C.
             if self._take_back(future, drain):
                 raise _as_refusal(error) from error
 
@@ -381,7 +391,7 @@ class JobQueue:
             self._outside.pop(future.job._number, None)
             future._place = None
             self._submitted -= 1
-        self._tell_if_idle()
+        self.tell_if_idle()
         return True
 
     def _let_in(self, future: JobFuture[Any], due: float | None) -> None:
@@ -395,18 +405,20 @@ class JobQueue:
         """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
         try:
             with self.lock:
-                self.room.use(future)
                 if future.state != "pending":
+                    self.room.use(future)
                     return
                 if future._place == "delay":
                     self._delayed -= 1
                     self._submitted -= 1
-                    self._outside.pop(future.job._number, None)
                 future._place = None
                 drain = self._enter(future, delay)
+                if delay is None and not future._runs_on_loop:
+                    self._outside.pop(future.job._number, None)
             self._begin(future, delay, drain)
         except Exception as error:
             with self.lock:
+                self._outside.pop(future.job._number, None)
                 self._submitted += 1
                 future._place = "drain"
             self._run_or_fail(future, error)
@@ -423,25 +435,22 @@ class JobQueue:
             self.waits.run(helper)
 
     def _start(self, future: JobFuture[Any], drain: Drain) -> bool:
-        drain.current = future
         if not future._start():
             return False
+        drain.begin(future)
         drain.counts.started += 1
-        drain.waits = 0
         if self.waits.needed:
-            self.waits.forget(future)
+            with self.lock:
+                self.waits.needed.discard(future)
         return True
 
     def _drain(self, drain: Drain) -> None:
         if drain not in self._drains:
             return  # The pool took the call and then refused it: it could not start a thread.
-        outer = set_current_drain(drain)
-        try:
-            while (future := self.take(drain)) is not None:
-                run_here(self, drain.counts, future)
-                del future
-        finally:
-            set_current_drain(outer)
+        drain.enter_thread()
+        while (future := self.take(drain)) is not None:
+            run_here(self, drain.counts, future)
+            del future
 
     def _end(self, drain: Drain) -> bool:
         """End *drain*, unless a job has come since it looked."""
@@ -453,14 +462,16 @@ class JobQueue:
                 self._drains.remove(drain)
                 self._ended_drains.add(drain.counts)
         self.waits.relieve()
-        self._tell_if_idle()
+        self.tell_if_idle()
         return True
 
     def _is_busy(self) -> bool:
         # Called with the lock held.
-        return bool(self._drains or self._helpers or self._outside or self.room.line)
+        at_work = self._drains or self._helpers or self._outside
+        return bool(at_work or self.room.line or self.room.reserved)
 
-    def _tell_if_idle(self) -> None:
+    def tell_if_idle(self) -> None:
+        """Wake those who wait for the queue to be idle, if it is."""
         with self.lock:
             if self._is_busy():
                 return
@@ -475,17 +486,17 @@ class JobQueue:
         if self._gone * 2 <= len(self._waiting):
             return
         # A worker that finds the queue empty meanwhile waits for the lock and looks again.
-        kept: list[JobFuture[Any]] = []
         while True:
             try:
                 future = self._waiting.popleft()
             except IndexError:
                 break
             if future.state == "pending":
-                kept.append(future)
+                self._kept.append(future)
             else:
                 self._gone -= 1
-        self._waiting.extend(kept)
+        self._waiting.extend(self._kept)
+        self._kept = []
 
     def _finish_before_exit(self) -> None:
         with self.lock:

@@ -222,7 +222,8 @@ def _open_custom(
 
 
 def _submit_from_nowhere(pool: Executor, *call: Any) -> Future[Any]:
-    return Context().run(pool.submit, *call)
+    submit: Callable[..., Future[Any]] = pool.submit
+    return Context().run(submit, *call)
 
 
 def _open_inline(_: Settings, __: str, ___: Prepare) -> Pool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import QueueFull
-from .futures import warn_if_blocking
+from .futures import current_drain, warn_if_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,52 +29,64 @@ class Room:
     """
 
     line: OrderedDict[JobFuture[Any], Callable[[], object]]
-    """Jobs that are not in the queue yet, and what lets each of them in."""
+    """Jobs that are not in the queue yet, and what lets each of them in: it puts the job in the
+    queue, or wakes the one who does."""
 
     def __init__(self, queue: JobQueue, bound: int | None) -> None:
         self._queue = queue
         self._bound = math.inf if bound is None else bound
         self.is_bounded = bound is not None
         self.line = OrderedDict()
-        self._reserved: set[JobFuture[Any]] = set()
+        # Jobs that have room and are not in the queue yet, and whether they wait for their time.
+        self.reserved: dict[JobFuture[Any], bool] = {}
 
     def is_there(self) -> bool:
         """Whether a job may come in."""
-        on_their_way = max(len(self._reserved) - self._queue.count_free_workers(), 0)
-        return self._queue.count_waiting() + on_their_way < self._bound
+        delayed = sum(self.reserved.values())
+        others = max(len(self.reserved) - delayed - self._queue.count_free_workers(), 0)
+        return self._queue.count_waiting() + delayed + others < self._bound
 
-    def reserve(self, future: JobFuture[Any], timeout: float | None) -> None:
-        """Wait until there is room for *future*, and keep it until the job is put in the queue.
+    def reserve(self, future: JobFuture[Any], timeout: float | None, *, is_delayed: bool) -> None:
+        """Keep room for *future* until it is put in the queue; wait here until there is some.
 
         :param timeout: seconds to wait; None for no limit
         :raises QueueFull: if there is none in time
         """
-        is_let_in = threading.Event()
         with self._queue.lock:
             if not self.line and self.is_there():
-                self._reserved.add(future)
+                self.reserved[future] = is_delayed
                 return
             if timeout == 0:
                 raise self._error(timeout)
-            self.line[future] = is_let_in.set
         warn_if_blocking("submit()", "there is room in the queue; await submit_async() instead")
+        if not self._wait(future, timeout):
+            raise self._error(timeout)
+        self.reserved[future] = is_delayed
+
+    def _wait(self, future: JobFuture[Any], timeout: float | None) -> bool:
+        is_let_in, drain = threading.Event(), current_drain()
         try:
-            is_let_in.wait(timeout)
+            with self._queue.lock:
+                self.line[future] = is_let_in.set
+            self.let_in()  # There may be room by now.
+            with nullcontext() if drain is None else drain.queue.waits.idle(drain, future):
+                is_let_in.wait(timeout)
         finally:  # also after Ctrl-C
             with self._queue.lock:
-                has_waited_in_vain = self.line.pop(future, None) is not None
-        if has_waited_in_vain:
-            raise self._error(timeout)
+                is_in = self.line.pop(future, None) is None
+            self._queue.tell_if_idle()
+        return is_in
 
     def use(self, future: JobFuture[Any]) -> None:
         """Note that *future* has come into the queue, with the lock held."""
-        self._reserved.discard(future)
+        self.reserved.pop(future, None)
 
     def give_back(self, future: JobFuture[Any]) -> None:
         """Note that *future* will not come; without the lock."""
         with self._queue.lock:
-            self._reserved.discard(future)
+            self.reserved.pop(future, None)
         self.let_in()
+        self._queue.tell_if_idle()
 
     def let_in(self) -> None:
         """Let those in who are next in the line, as far as there is room; without the lock."""
@@ -81,22 +94,35 @@ class Room:
             with self._queue.lock:
                 if not self.line or not self.is_there():
                     return
-                future, enter = self.line.popitem(last=False)
-                self._reserved.add(future)
+                enter = self._reserve_for(next(iter(self.line)))
             enter()
 
+    def let_in_now(self, future: JobFuture[Any]) -> None:
+        """Let *future* in, if it is one that has a delay, whether there is room or not."""
+        with self._queue.lock:
+            if future._place != "delayed line" or future not in self.line:
+                return
+            enter = self._reserve_for(future)
+        enter()
+
     def dismiss(self) -> None:
-        """End the wait of those who stand in the line themselves: they will find it closed."""
+        """Wake those who wait in `reserve`: they will find the queue closed."""
         with self._queue.lock:
             callers = [future for future in self.line if future._place is None]
             enters = [self.line.pop(future) for future in callers]
         for enter in enters:
             enter()
+        self._queue.tell_if_idle()
 
     def turn_away(self, future: JobFuture[Any], timeout: float) -> None:
         """Have *future* fail if it still stands in the line, after *timeout* seconds."""
         if future in self.line:
             self._queue.fail(future, self._error(timeout))
+
+    def _reserve_for(self, future: JobFuture[Any]) -> Callable[[], object]:
+        # Noted before it leaves the line: a process that is forked now has to find it.
+        self.reserved[future] = future._place == "delayed line"
+        return self.line.pop(future)
 
     def _error(self, timeout: float | None) -> QueueFull:
         waited = f" after {timeout} s" if timeout else ""

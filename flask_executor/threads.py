@@ -6,13 +6,14 @@ import os
 import threading
 import weakref
 from collections import deque
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 __all__ = ["Threads"]
 
@@ -54,6 +55,22 @@ class Threads:
             elif not self._start((fn, args)):
                 shared.backlog.append((fn, args))
 
+    @contextmanager
+    def one_more(self) -> Generator[None]:
+        """While the block runs, there may be one thread more: one of them may be in it."""
+        shared = self._shared
+        with shared.lock:
+            self._max_threads += 1
+            if shared.backlog and not shared.idle:
+                call = shared.backlog.popleft()
+                if not self._start(call):
+                    shared.backlog.appendleft(call)
+        try:
+            yield
+        finally:
+            with shared.lock:
+                self._max_threads -= 1
+
     def shutdown(self, *, wait: bool = True) -> None:
         """Take no more calls; those that have come are still made.
 
@@ -66,7 +83,7 @@ class Threads:
 
     def _start(self, call: _Call) -> bool:
         """Start a thread for *call*, or leave it to those that are there; with the lock held."""
-        if len(self._threads) == self._max_threads:
+        if len(self._threads) >= self._max_threads:
             return False
         # The thread keeps its arguments for as long as it lives: the call comes another way.
         inbox: SimpleQueue[_Call | None] = SimpleQueue()
@@ -78,6 +95,8 @@ class Threads:
             daemon=self._daemon,
         )
         # Where threads inherit their creator's contextvars, these inherit none.
+        # Not before: some forks are told to nobody.
+        self._shared.pid = os.getpid()
         try:
             Context().run(thread.start)
         except (RuntimeError, MemoryError):
@@ -97,7 +116,7 @@ class _Shared:
     idle: list[SimpleQueue[_Call | None]] = field(default_factory=list)
     backlog: deque[_Call] = field(default_factory=deque)
     is_over: bool = False
-    pid: int = field(default_factory=os.getpid)
+    pid: int = 0  # of the process that has the threads; 0 if there are none
 
     def next_call(self, inbox: SimpleQueue[_Call | None]) -> _Call | None:
         """The next call for an idle thread, which waits for it; None if it is to end."""
@@ -121,7 +140,7 @@ def _work(shared: _Shared, inbox: SimpleQueue[_Call | None]) -> None:
 
 
 def _dismiss(shared: _Shared) -> None:
-    if shared.pid != os.getpid():
+    if shared.pid not in {0, os.getpid()}:
         return  # A forked process has neither the threads nor perhaps the lock.
     with shared.lock:
         shared.is_over = True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .drains import Drain, current_drain, set_current_drain
+from .loop import running_loop
 from .running import run_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from .aio import Waiter
+    from .drains import Drain
     from .futures import JobFuture
     from .pending import JobQueue
 
@@ -45,97 +47,114 @@ class Waits:
         wait: Callable[[float | None], T],
         timeout: float | None,
     ) -> T:
-        """What ``wait(timeout)`` gives, for a job of this queue, in the thread of *drain*.
+        """What ``wait(timeout)`` gives, for a job of this queue that *drain* is at.
 
         :param timeout: seconds; None for no limit, and only then is *future* run here
         :raises RuntimeError: if the job of *future* waits for the one that waits for it
         """
-        drain.waits += 1
+        job = cast("JobFuture[Any]", drain.current)
         try:
-            if timeout is None:
-                self._help(drain, future)
-            if not future.done():
-                future.job._queue.waits._need(future)
-                self.relieve()
-            return wait(timeout)
+            with self.idle(drain, future):
+                if timeout is None:
+                    job._waits_for = future
+                    _check_that_it_can_end(job, future)
+                    self._help(drain, future)
+                if not future.done():
+                    future.job._queue.waits.need(future)
+                return wait(timeout)
         finally:
-            drain.waits -= 1
-            cast("JobFuture[Any]", drain.current)._waits_for = None
+            job._waits_for = None
             # A traceback of what is raised must not keep the future alive.
-            del future, wait
+            del future, wait, job
 
-    def note(self, waiter: Waiter[Any], future: JobFuture[Any]) -> None:
-        """Note that *waiter* awaits *future*, a job of this queue, in a job."""
-        drain = current_drain()
-        if drain is not None:  # a worker, which runs an event loop of its own
-            drain.waits += 1
-            waiter.add_done_callback(partial(_stop_waiting, drain, drain.current))
-            drain.queue.waits.relieve()
-        self._need(future)
+    @contextmanager
+    def idle(self, drain: Drain, future: JobFuture[Any]) -> Generator[None]:
+        """While the block runs, the job that *drain* is at waits for *future*."""
+        held = [(each.queue, each.awaited) for each in drain.stack()]
+        for _, awaited in held:
+            awaited.append(future)
+        try:
+            for queue, _ in held:
+                queue.waits.relieve()
+            yield
+        finally:
+            for _, awaited in held:
+                awaited.remove(future)
+            del future  # as above
 
-    def forget(self, future: JobFuture[Any]) -> None:
-        """Note that *future* waits for a worker no more."""
-        with self._queue.lock:
-            self.needed.discard(future)
+    def note(self, drain: Drain | None, waiter: Waiter[Any], future: JobFuture[Any]) -> None:
+        """Note that a job awaits *future*, a job of this queue; *drain* is at it, if any is."""
+        if drain is not None:  # A worker runs an event loop, or waits for one.
+            for each in drain.stack():
+                count = partial(each.queue.waits._count_awaits, each, each.current)
+                count(1)
+                waiter.add_done_callback(partial(_uncount, count))
+        self.need(future)
+
+    def need(self, future: JobFuture[Any]) -> None:
+        """Note that a job waits for *future*, a job of this queue."""
+        if self._queue.in_process and not self._queue.inline:
+            with self._queue.lock:
+                if future._place is not None:
+                    self.needed.add(future)
+            self.relieve()
 
     def relieve(self) -> None:
         """If all who are at work here wait, start a thread for one job that somebody waits for."""
         if not self.needed:
             return
         with self._queue.lock:
-            if not all(drain.waits for drain in self._queue.drains()):
+            if not all(drain.is_waiting() for drain in self._queue.drains()):
                 return
-            helper = next(filter(None, map(self._queue.take_out, self.needed)), None)
-            if helper is None:
-                return
-            self.needed.discard(cast("JobFuture[Any]", helper.current))
-        self._queue.run_apart(self.run, helper)
+            needed = tuple(self.needed)
+            helper = next(filter(None, map(self._queue.take_out, needed)), None)
+        if helper is not None:
+            self._queue.run_apart(self.run, helper)
+        else:
+            # It may wait for room, to wait for its time: nobody is there to make room.
+            for future in needed:
+                self._queue.room.let_in_now(future)
 
     def run(self, helper: Drain) -> None:
         """Run the job that was taken out for *helper*."""
         self._queue.room.let_in()
-        outer = set_current_drain(helper)
+        helper.enter_thread()
         try:
             run_here(self._queue, helper.counts, cast("JobFuture[Any]", helper.current))
         finally:
-            set_current_drain(outer)
             self._queue.end_helper(helper)
 
+    def _count_awaits(self, drain: Drain, job: JobFuture[Any] | None, by: int) -> None:
+        with self._queue.lock:
+            if drain.current is job:
+                drain.awaits += by
+        self.relieve()
+
     def _help(self, drain: Drain, future: JobFuture[Any]) -> None:
-        job = cast("JobFuture[Any]", drain.current)
-        job._waits_for = future
-        _check_that_it_can_end(job, future)
-        helper = self._queue.take_out(future) if future.job._queue is self._queue else None
+        if future.job._queue is not self._queue or not drain.is_here():
+            return
+        helper = self._queue.take_out(future)
         if helper is None:
             return
-        if drain.depth == _MAX_DEPTH:
+        if drain.depth == _MAX_DEPTH or running_loop() is not None:
             self._queue.run_apart(self.run, helper)
         else:
-            helper.depth = drain.depth + 1
+            helper.outer, helper.depth = drain, drain.depth + 1
             self.run(helper)
 
-    def _need(self, future: JobFuture[Any]) -> None:
-        if self._queue.inline or not self._queue.in_process or future._runs_on_loop:
-            return  # It needs no thread of this queue's.
-        with self._queue.lock:
-            self.needed.add(future)
-        self.relieve()
-        if future.state != "pending":
-            self.forget(future)
+
+def _uncount(count: Callable[[int], None], _: object) -> None:
+    count(-1)
 
 
 def _check_that_it_can_end(job: JobFuture[Any], future: JobFuture[Any]) -> None:
     # Each of two jobs that begin to wait for each other notes that first, so that one of them sees.
     seen, names = future, [job.name]
     while seen is not job:
-        if seen._waits_for is None:
+        following = seen._waits_for
+        if following is None or following.done():
             return
         names.append(seen.name)
-        seen = seen._waits_for
+        seen = following
     chain = ", which waits for ".join([*names, job.name])
     raise RuntimeError(f"this would never end: the job {chain}")
-
-
-def _stop_waiting(drain: Drain, job: JobFuture[Any] | None, _: object) -> None:
-    if drain.current is job:
-        drain.waits -= 1

@@ -113,7 +113,7 @@ started.acquire()
 
     assert (done.returncode, done.stdout) == (0, "")
     [line] = done.stderr.splitlines()
-    assert line.endswith("Shut down after 0.1 s: 1 ended job left with callbacks (1 quick)")
+    assert line.endswith("Shut down after 0.1 s: 1 ended job left to run on (1 quick)")
 
 
 def test_a_submit_after_the_end_has_begun_is_refused_in_any_thread_and_without_a_storm() -> None:
@@ -217,3 +217,36 @@ def test_a_sigterm_for_gunicorn_finishes_what_it_can_and_names_the_rest(
     )
     notes = [f"first {n}" for n in range(10)]
     assert journal.read_text().splitlines() == [*notes, "second started"]
+
+
+def test_what_is_given_up_is_not_waited_for_again() -> None:
+    done = run("""
+app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 0.1
+executor = Executor(app)
+executor.submit(hang)
+started.acquire()
+executor.shutdown()
+""")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.count("Shut down after 0.1 s") == 1
+
+
+def test_an_exit_that_is_interrupted_tells_what_is_left() -> None:
+    done = run("""
+app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 20
+executor = Executor(app)
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(3))
+for _ in range(2):
+    executor.submit(hang)
+executor.submit(int)
+
+def interrupt():
+    while not app.extensions["flask_executor."].queue.is_closed:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+threading.Thread(target=interrupt, daemon=True).start()
+""")
+
+    assert "Shutdown interrupted: 1 pending job left (1 int), 2 running jobs left" in done.stderr

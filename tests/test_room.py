@@ -150,7 +150,7 @@ def test_a_shutdown_ends_the_wait_for_room(app: Flask, full: Executor, gate: Gat
     answers = at_once(lambda: full.options(queue_timeout=WAIT).submit(int), shut_down)
 
     assert isinstance(answers[0], ExecutorClosed)
-    assert not room_of(app)._reserved
+    assert not room_of(app).reserved
 
 
 def test_a_job_that_is_refused_after_all_takes_no_room(app: Flask, executor: Executor) -> None:
@@ -160,7 +160,7 @@ def test_a_job_that_is_refused_after_all_takes_no_room(app: Flask, executor: Exe
     with job_submitted.connected_to(shut_down, app), pytest.raises(ExecutorClosed):
         executor.submit(int)
 
-    assert not room_of(app)._reserved
+    assert not room_of(app).reserved
 
 
 def test_submit_async_waits_for_room_and_the_loop_does_not(full: Executor, gate: Gate) -> None:
@@ -385,3 +385,54 @@ def test_a_bound_holds_for_worker_processes(app: Flask, executors: MakeExecutor)
         return await asyncio.gather(*(executor.submit_async(pow, n, 2) for n in range(30)))
 
     assert asyncio.run(main()) == [n**2 for n in range(30)]
+
+
+def test_delayed_jobs_do_not_exceed_the_bound_however_many_come_at_once(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, max_workers=8, max_pending=1)
+    both = threading.Barrier(9, timeout=WAIT)
+
+    def submit() -> None:
+        both.wait()
+        executor.options(delay=WAIT * 10).submit(int)
+
+    answers = at_once(*[submit] * 9)
+
+    assert [type(answer) for answer in answers].count(QueueFull) == 8
+    executor.shutdown(cancel_futures=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_wait_for_room_that_does_not_begin_takes_no_room(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeWarning, match="blocks the event loop"):
+            full.options(queue_timeout=WAIT).submit(int)
+
+    asyncio.run(main())
+
+    assert not room_of(app).line
+    assert not room_of(app).reserved
+
+
+@pytest.mark.parametrize("options", [{}, {"delay": 0.001}])
+def test_a_receiver_of_the_submission_may_cancel_what_waits_for_room_or_its_time(
+    app: Flask, full: Executor, gate: Gate, options: dict[str, Any]
+) -> None:
+    def cancel(_: Flask, **sent: Any) -> None:
+        sent["future"].cancel()
+
+    async def main() -> None:
+        waiter = full.options(**options).submit_async(int)
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+
+    with job_submitted.connected_to(cancel, app):
+        asyncio.run(main())
+
+    stats = full.stats()
+    assert (stats.submitted, stats.pending, stats.cancelled) == (4, 2, 1)
+    gate.open()
+    full.drain(WAIT)

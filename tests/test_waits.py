@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures
 import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from asgiref.sync import async_to_sync
 from flask import Flask, g
 
 from flask_executor import Executor, JobFuture, Stats, WaitTimeout, current_job
@@ -345,3 +347,160 @@ def test_helping_against_cancelling_loses_and_doubles_nothing(
     stats = executor.stats()
     assert (stats.cancelled, stats.succeeded) == (len(cancelled), len(ran) + 4)
     assert app.extensions["flask_executor."].queue.count_waiting() == 0
+
+
+def test_a_job_may_await_jobs_as_flask_has_plain_functions_do_it(
+    app: Flask, executor: Executor
+) -> None:
+    async def inner() -> int:
+        return await executor.submit_async(int, "7")
+
+    assert executor.submit(async_to_sync(inner)).result(WAIT) == 7
+    assert executor.submit(app.ensure_sync(inner)).result(WAIT) == 7
+
+
+def test_a_job_may_have_another_thread_wait_for_jobs(executor: Executor) -> None:
+    def outer() -> int:
+        async def main() -> int:
+            return await asyncio.to_thread(executor.submit(int, "7").result)
+
+        return asyncio.run(main())
+
+    assert executor.submit(outer).result(WAIT) == 7
+
+
+def test_a_job_that_waits_inside_an_inline_job_holds_nobody_up(
+    app: Flask, executors: MakeExecutor, executor: Executor
+) -> None:
+    inline = executors(app, name="inline", type="inline")
+
+    def outer() -> int:
+        return inline.submit(lambda: executor.submit(int, "7").result()).result()
+
+    assert executor.submit(outer).result(WAIT) == 7
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_what_waits_for_room_to_wait_for_its_time_keeps_that_time(
+    app: Flask, executors: MakeExecutor, is_coroutine: bool
+) -> None:
+    executor = executors(app, name="small", max_workers=1, max_pending=1)
+
+    async def now() -> float:
+        return time.monotonic()
+
+    def outer() -> float:
+        executor.submit(int)  # There is no more room now.
+        began = time.monotonic()
+
+        async def main() -> float:
+            fn = now if is_coroutine else time.monotonic
+            return await executor.options(delay=0.1).submit_async(fn)
+
+        return asyncio.run(main()) - began
+
+    assert executor.submit(outer).result(WAIT) >= 0.1
+
+
+def test_callbacks_of_coroutine_jobs_may_wait_for_coroutine_jobs(
+    app: Flask, executor: Executor
+) -> None:
+    app.teardown_appcontext(lambda _: None)
+    seen: list[int] = []
+
+    async def seven() -> int:
+        return 7
+
+    executor.add_default_done_callback(
+        lambda future: future.key and seen.append(executor.submit(seven).result())
+    )
+    for n in range(50):
+        executor.submit_stored(f"key {n}", seven)
+    executor.drain(WAIT)
+
+    assert seen == [7] * 50
+
+
+def test_a_callback_may_wait_for_a_job_that_has_waited_for_its_own(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, name="two", max_workers=2)
+    go, waits = threading.Event(), threading.Event()
+    seen: list[object] = []
+
+    def wait_for_first() -> str:
+        waits.set()
+        return first.result()
+
+    def call_back(_: object) -> None:
+        try:
+            seen.append(second.result())
+        except RuntimeError as error:
+            seen.append(error)
+
+    first = executor.submit(lambda: go.wait(WAIT) and "first")
+    second = executor.submit(wait_for_first)
+    first.add_done_callback(call_back)
+    assert waits.wait(WAIT)
+    go.set()
+    executor.drain(WAIT)
+
+    assert seen == ["first"]
+
+
+@pytest.mark.filterwarnings("ignore:result.. blocks the event loop:RuntimeWarning")
+def test_what_is_waited_for_in_a_running_event_loop_may_run_one_of_its_own(
+    executor: Executor,
+) -> None:
+    def inner() -> int:
+        return asyncio.run(asyncio.sleep(0, 7))
+
+    def outer() -> int:
+        async def main() -> int:
+            return executor.submit(inner).result()
+
+        return asyncio.run(main())
+
+    assert executor.submit(outer).result(WAIT) == 7
+
+
+def test_a_job_that_waits_for_room_counts_as_one_that_waits(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, name="two", max_workers=2, max_pending=1)
+    others: list[JobFuture[int]] = []
+    both = threading.Barrier(2, timeout=WAIT)
+
+    def wait_for_room() -> int:
+        others.append(executor.submit(int, "7"))
+        both.wait()
+        return executor.options(queue_timeout=WAIT).submit(int, "8").result()
+
+    def wait_for_other() -> int:
+        both.wait()
+        return others[0].result(WAIT)
+
+    futures = [executor.submit(wait_for_room), executor.submit(wait_for_other)]
+
+    assert [future.result(WAIT) for future in futures] == [8, 7]
+
+
+def test_nothing_is_kept_of_what_was_waited_for(app: Flask, executor: Executor) -> None:
+    gate = threading.Event()
+    box: list[JobFuture[int]] = []
+
+    async def await_it() -> int:
+        return await box[0]
+
+    def outer() -> int:
+        assert gate.wait(WAIT)
+        return box[0].result()
+
+    waiting = executor.submit(outer)
+    box.append(executor.submit(int, "7"))
+    awaiting = executor.submit(await_it)
+    gate.set()
+
+    assert (waiting.result(WAIT), awaiting.result(WAIT)) == (7, 7)
+    executor.drain(WAIT)
+    assert not app.extensions["flask_executor."].queue.waits.needed
