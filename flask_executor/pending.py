@@ -9,6 +9,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
+from operator import call
 from typing import TYPE_CHECKING, Any
 
 from . import closing, signals
@@ -66,10 +67,10 @@ class JobQueue:
             f"{name}-loop",
             settings.loop_factory,
             is_debug=lambda: app.debug,
-            on_start=self._finish_before_exit,
+            on_start=self._add_exit_hook,
         )
-        self.workers = Workers(app, settings, backend, name, on_first_open=self._finish_before_exit)
-        self._finishes_before_exit = False
+        self.workers = Workers(app, settings, backend, name, on_first_open=self._add_exit_hook)
+        self._has_exit_hook = False
         self._begin_empty()
 
     def _begin_empty(self) -> None:
@@ -78,7 +79,7 @@ class JobQueue:
         # For what jobs that don't run in the pool's threads do at their end. In those it could wait
         # for a job that waits for it.
         self.ends = Threads(_MAX_ENDS, f"{self._name}-ends", daemon=daemon)
-        self.coroutines = CoroutineJobs(self, _call_here if self.inline else self.loop.call)
+        self.coroutines = CoroutineJobs(self, call if self.inline else self.loop.call)
         self.delayed = DelayedJobs(self.loop, self._put_due)
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
@@ -90,12 +91,12 @@ class JobQueue:
         self.waits = Waits(self)
         self._drains: set[Drain] = set()
         self._helpers: set[Drain] = set()  # of one job each, taken out of its turn
-        self._ended_drains = Counts()
+        self._counts_of_ended = Counts()
         self._submitted = self._cancelled = self._delayed = 0
         self._gone = 0  # jobs in _waiting that do not wait any more
         self._kept: list[JobFuture[Any]] = []  # jobs that are put back into _waiting
         self._outside: dict[int, JobFuture[Any]] = {}  # delayed and coroutine jobs, by number
-        self._idle: list[Future[None]] = []
+        self._idle_waiters: list[Future[None]] = []
 
     def begin_afresh(self) -> None:
         """Start over as a new queue; in a forked process, which has none of the threads."""
@@ -224,7 +225,7 @@ class JobQueue:
         with self.lock:
             helper.current = None
             self._helpers.discard(helper)
-            self._ended_drains.add(helper.counts)
+            self._counts_of_ended.add(helper.counts)
         self.waits.relieve()
         self.tell_if_idle()
 
@@ -280,7 +281,7 @@ class JobQueue:
         """The counts: they add up at any moment, each the difference of two that only grow."""
         total = Counts()
         with self.lock:
-            total.add(self._ended_drains)
+            total.add(self._counts_of_ended)
             total.add(self.coroutines.counts)
             for drain in self.drains():
                 total.add(drain.counts)
@@ -300,8 +301,10 @@ class JobQueue:
         future: Future[None] = Future()
         with self.lock:
             if self._is_busy():
-                self._idle = [other for other in self._idle if not other.cancelled()]
-                self._idle.append(future)
+                self._idle_waiters = [
+                    other for other in self._idle_waiters if not other.cancelled()
+                ]
+                self._idle_waiters.append(future)
                 return future
         future.set_result(None)
         return future
@@ -460,7 +463,7 @@ class JobQueue:
             drain.current = None
             if drain in self._drains:  # or in those of the process that this one was forked from
                 self._drains.remove(drain)
-                self._ended_drains.add(drain.counts)
+                self._counts_of_ended.add(drain.counts)
         self.waits.relieve()
         self.tell_if_idle()
         return True
@@ -475,7 +478,7 @@ class JobQueue:
         with self.lock:
             if self._is_busy():
                 return
-            idle, self._idle = self._idle, []
+            idle, self._idle_waiters = self._idle_waiters, []
         for future in idle:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
@@ -498,19 +501,15 @@ class JobQueue:
         self._waiting.extend(self._kept)
         self._kept = []
 
-    def _finish_before_exit(self) -> None:
+    def _add_exit_hook(self) -> None:
         with self.lock:
-            if self._finishes_before_exit:
+            if self._has_exit_hook:
                 return
             closing.finish_before_exit(self)
-            self._finishes_before_exit = True
+            self._has_exit_hook = True
 
 
 def _as_refusal(error: BaseException) -> BaseException:
     if isinstance(error, RuntimeError) and "shutdown" in str(error):
         return ExecutorClosed(f"the pool takes no more jobs: {error}")
     return error
-
-
-def _call_here(fn: Callable[[], object]) -> None:
-    fn()

@@ -191,12 +191,20 @@ def test_gunicorns_max_requests_loses_no_job_that_fits_the_time(
     )
 
 
+@pytest.mark.parametrize(
+    "hook", ["", "def worker_exit(_, __): from deployed_app import executor; executor.shutdown()"]
+)
 def test_a_sigterm_for_gunicorn_finishes_what_it_can_and_names_the_rest(
-    monkeypatch: pytest.MonkeyPatch, journal: Path
+    monkeypatch: pytest.MonkeyPatch, journal: Path, tmp_path: Path, hook: str
 ) -> None:
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text(hook, "utf-8")
     monkeypatch.setenv("FLASK_EXECUTOR_SHUTDOWN_TIMEOUT", "0.5")
     monkeypatch.setenv("FLASK_EXECUTOR_MAX_WORKERS", "1")
-    command = "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket deployed_app:app"
+    command = (
+        f"gunicorn -c {config} -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket "
+        "deployed_app:app"
+    )
 
     with start(command, TESTS) as process:
         log = read_to_address(process.stderr)

@@ -292,4 +292,4 @@ def test_drains_that_time_out_leave_nothing_behind(app, executors, gate):
         with pytest.raises(WaitTimeout):
             executor.drain(0.001)
 
-    assert len(queue_of(app)._idle) <= 1
+    assert len(queue_of(app)._idle_waiters) <= 1
