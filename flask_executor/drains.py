@@ -20,7 +20,7 @@ class Drain:
     """A call that runs jobs of *queue*, and its part of the counts.
 
     :param first: the job it begins with
-    :param outer: the drain that is held up meanwhile, as its job waits for a job of this one
+    :param outer: the drain whose job submits this one's, which is held up meanwhile
     """
 
     __slots__ = (

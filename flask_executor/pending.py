@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from concurrent.futures._base import PENDING
 from contextvars import Context
 from functools import partial
 from operator import call
@@ -145,7 +146,7 @@ class JobQueue:
             self.loop.start()  # for its clock: when the job starts, it may be too late
         with self.lock:
             self.check_open()
-            if future.state != "pending":  # A receiver of job_submitted has cancelled it.
+            if future._state != PENDING:  # A receiver of job_submitted has cancelled it.
                 self._submitted += 1
                 self.room.use(future)
                 return
@@ -155,7 +156,8 @@ class JobQueue:
                 self.room.line[future] = partial(self._let_in, future, due)
                 return
             drain = self._enter(future, delay)
-        self._begin(future, delay, drain)
+        if future._place != "queue":
+            self._begin(future, delay, drain)
 
     def leave(self, number: int) -> None:
         """Note that a coroutine job is over."""
@@ -346,7 +348,8 @@ class JobQueue:
         else:
             drain = self._place(future)  # before the job is counted, as it may fail
         self._submitted += 1
-        self.room.use(future)
+        if self.room.reserved:
+            self.room.use(future)
         return drain
 
     def _place(self, future: JobFuture[Any]) -> Drain | None:

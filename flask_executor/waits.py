@@ -74,7 +74,7 @@ class Waits:
         for _, awaited in held:
             awaited.append(future)
         try:
-            for queue, _ in held:
+            for queue in {queue for queue, _ in held}:
                 queue.waits.relieve()
             yield
         finally:
@@ -95,8 +95,10 @@ class Waits:
         """Note that a job waits for *future*, a job of this queue."""
         if self._queue.in_process and not self._queue.inline:
             with self._queue.lock:
-                if future._place is not None:
-                    self.needed.add(future)
+                self.needed.add(future)
+                # A worker that takes it takes no lock, and may have found nothing to discard.
+                if future.state != "pending":
+                    self.needed.discard(future)
             self.relieve()
 
     def relieve(self) -> None:
@@ -113,7 +115,8 @@ class Waits:
         else:
             # It may wait for room, to wait for its time: nobody is there to make room.
             for future in needed:
-                self._queue.room.let_in_now(future)
+                if future._place == "delayed line":
+                    self._queue.room.let_in_now(future)
 
     def run(self, helper: Drain) -> None:
         """Run the job that was taken out for *helper*."""
@@ -139,7 +142,7 @@ class Waits:
         if drain.depth == _MAX_DEPTH or running_loop() is not None:
             self._queue.run_apart(self.run, helper)
         else:
-            helper.outer, helper.depth = drain, drain.depth + 1
+            helper.depth = drain.depth + 1
             self.run(helper)
 
 

@@ -45,6 +45,8 @@ def test_jobs_that_wait_for_one_another_end_at_any_depth(
 
     for depth in (1, 50, 300):
         assert executor.submit(descend, depth).result(WAIT) == depth
+    executor.drain(WAIT)
+    assert not app.extensions["flask_executor."].queue.waits.needed
 
 
 @pytest.mark.parametrize("workers", [1, 3])
