@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import signals
 from .aio import stream
+from .chunks import ChunkHere
 from .coroutines import call_coroutine_function, is_coroutine_function
 from .exceptions import InheritedJob
 from .fork import begin_afresh_in_children
@@ -130,9 +131,7 @@ class AppExecutor:
         timeout: float | None,
     ) -> JobFuture[Any]:
         queue = self.queue
-        is_coroutine = (
-            fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn)
-        )
+        is_coroutine = _is_coroutine_function(fn)
         if not queue.in_process:
             call = queue.workers.pack(job, timeout, fn, args, kwargs)
             if is_coroutine and timeout is not None:
@@ -157,7 +156,7 @@ class AppExecutor:
         calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
         # A worker that waited for room might be the one that makes it.
         submit = self._submitter(fn, chunksize, in_line=current_drain() is not None)
-        if not self._goes_in_chunks(chunksize):
+        if not self._goes_in_chunks(fn, chunksize):
             return Results(submit, calls, buffersize, timeout, result_of).each()
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
         if buffersize is not None:
@@ -175,7 +174,7 @@ class AppExecutor:
     ) -> AsyncGenerator[T, None]:
         """Submit an item or a chunk at a time, as long as somebody asks for results."""
         submit = self._submitter(fn, chunksize, in_line=True)
-        if not self._goes_in_chunks(chunksize):
+        if not self._goes_in_chunks(fn, chunksize):
             chunksize = 1
         if buffersize is None:
             workers = self.queue.workers.open().max_workers
@@ -190,18 +189,19 @@ class AppExecutor:
             ordered=ordered,
         )
 
-    def _goes_in_chunks(self, chunksize: int) -> bool:
-        return chunksize > 1 and not self.queue.in_process
+    def _goes_in_chunks(self, fn: Callable[..., Any], chunksize: int) -> bool:
+        # Coroutines of one process run on its loop, all of them at a time.
+        return chunksize > 1 and not (self.queue.in_process and _is_coroutine_function(fn))
 
     def _submitter(self, fn: Callable[..., Any], chunksize: int, *, in_line: bool) -> Submit:
         # Each item, or chunk, is a job of its own, which sees what is here now.
         check_callable(fn)
         timeout = None
-        if self._goes_in_chunks(chunksize):
+        scope = self.queue.capture()
+        if self._goes_in_chunks(fn, chunksize):
             if isinstance(fn, Job) and fn.timeout is not None:
                 timeout = fn.timeout * chunksize
-            fn = Chunk(fn)
-        scope = self.queue.capture()
+            fn = ChunkHere(fn, scope) if self.queue.in_process else Chunk(fn)
 
         def submit(args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
             return self.submit(
@@ -231,6 +231,10 @@ def _forget_if_never_in(
     # Its wait for room was given up, or was too long.
     if future._place in {"line", "delayed line"} and futures.get(key) is future:  # type: ignore[attr-defined]
         futures.pop(key)
+
+
+def _is_coroutine_function(fn: Callable[..., Any]) -> bool:
+    return fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn)
 
 
 def check_callable(fn: object) -> None:

@@ -219,7 +219,8 @@ class Executor(concurrent.futures.Executor):
         taken.
 
         :param timeout: seconds from this call until the last result; None for no limit
-        :param chunksize: how many items make one journey to another process; threads don't need it
+        :param chunksize: how many items make one job, which costs less; each item still has its own
+            context, but in another process
         :param buffersize: how many items may be submitted and not yet yielded; None for all at once
         :raises WaitTimeout: from the iterator, if a result is not there in time
         :raises QueueFull: if there is no room for a single item in time

@@ -40,6 +40,7 @@ __all__ = [
     "JobFuture",
     "JobInfo",
     "RemoteJobInfo",
+    "call_as_job",
     "current_drain",
     "name_of",
     "running_job",
@@ -360,7 +361,7 @@ class JobFuture(concurrent.futures.Future[T]):
         if scope is None:
             self.job._queue.capture().call(fn, *args)
         else:
-            scope.copy().call(_call_as_job, self.job, fn, *args)
+            scope.copy().call(call_as_job, self.job, fn, *args)
 
     def _set_cancelled(self) -> None:
         # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
@@ -460,9 +461,10 @@ def _shown(fn: Callable[..., object]) -> str:
         return object.__repr__(fn)
 
 
-def _call_as_job(job: JobInfo, fn: Callable[..., object], *args: Any) -> None:
+def call_as_job(job: JobInfo, fn: Callable[..., T], *args: Any) -> T:
+    """Call *fn* as code of *job*: it finds that as `current_job` in the current contextvars."""
     running_job.set(job)
-    fn(*args)
+    return fn(*args)
 
 
 def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask.cli import ScriptInfo
 
+from .chunks import ChunkFailed
 from .context import Scope
 from .coroutines import is_coroutine_function
 from .exceptions import AppNotFound
@@ -77,7 +78,7 @@ class Chunk:
             try:
                 results.append(_call(self._fn, args, {}))
             except BaseException as error:
-                raise _ChunkFailed(results) from error
+                raise ChunkFailed(results) from error
         return results
 
     def __repr__(self) -> str:
@@ -120,11 +121,6 @@ def prepare(ticket: Ticket) -> None:
 def run(ticket: Ticket, call: bytes) -> Reply:
     """Run a call in a worker; what it raises is in the reply."""
     return Context().run(_run, ticket, call)
-
-
-class _ChunkFailed(Exception):
-    def __init__(self, results: list[Any]) -> None:
-        self.results = results
 
 
 def _origin() -> tuple[str, int]:
@@ -170,7 +166,7 @@ def _run(ticket: Ticket, call: bytes) -> Reply:
         _timeout.set(timeout)
         _loop_factory.set(ticket.loop_factory)
         return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs))
-    except _ChunkFailed as failed:
+    except ChunkFailed as failed:
         return Reply.of_error(failed.__cause__ or failed, failed.results)
     except BaseException as error:
         return Reply.of_error(error)

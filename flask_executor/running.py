@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from . import signals
+from .chunks import ChunkFailed
 from .exceptions import JobTimeout, WorkerDied
 from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
@@ -154,6 +155,9 @@ def _work(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
     try:
         _enter(queue, future)
         return Outcome("succeeded", fn(*args, **kwargs))
+    except ChunkFailed as failed:
+        error = cast("BaseException", failed.__cause__)
+        return outcome_of(future, error)._replace(result=failed.results)
     except BaseException as error:
         return outcome_of(future, error)
     finally:

@@ -41,6 +41,7 @@ ORDER = [
     "stats",
     "drains",
     "futures",
+    "chunks",
     "running",
     "coroutines",
     "remote",
