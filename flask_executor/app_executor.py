@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import signals
 from .aio import stream
-from .chunks import ChunkHere
+from .chunks import Chunk, call_in_copy
 from .coroutines import call_coroutine_function, is_coroutine_function
 from .exceptions import InheritedJob
 from .fork import begin_afresh_in_children
@@ -20,7 +20,7 @@ from .futures import JobFuture, JobInfo, current_drain
 from .job import Job
 from .loop import GRACE
 from .mapping import Results, result_of, results_of_chunk
-from .remote import Chunk, in_worker, run
+from .remote import call_item, in_worker, run
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -201,7 +201,9 @@ class AppExecutor:
         if self._goes_in_chunks(fn, chunksize):
             if isinstance(fn, Job) and fn.timeout is not None:
                 timeout = fn.timeout * chunksize
-            fn = ChunkHere(fn, scope) if self.queue.in_process else Chunk(fn)
+            here = self.queue.in_process
+            # One journey to another process and back serves all items of a chunk.
+            fn = Chunk(fn, partial(call_in_copy, scope) if here else call_item)
 
         def submit(args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
             return self.submit(
@@ -229,7 +231,7 @@ def _forget_if_never_in(
     futures: FutureCollection, key: Hashable, future: concurrent.futures.Future[Any]
 ) -> None:
     # Its wait for room was given up, or was too long.
-    if future._place in {"line", "delayed line"} and futures.get(key) is future:  # type: ignore[attr-defined]
+    if futures.get(key) is future and future._is_in_line():  # type: ignore[attr-defined]
         futures.pop(key)
 
 

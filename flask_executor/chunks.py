@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .context import Scope
 
-__all__ = ["ChunkFailed", "ChunkHere"]
+__all__ = ["Chunk", "ChunkFailed", "call_in_copy"]
 
 
 class ChunkFailed(Exception):
@@ -21,27 +21,33 @@ class ChunkFailed(Exception):
         self.results = results
 
 
-class ChunkHere:
-    """Calls a function for each item, in contextvars and an app context of the item's own.
+class Chunk:
+    """Calls a function for each item.
 
-    :param scope: what each item sees a copy of
+    :param call: calls it with the arguments of an item
     """
 
-    def __init__(self, fn: Callable[..., Any], scope: Scope) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], call: Callable[[Callable[..., Any], tuple[Any, ...]], Any]
+    ) -> None:
         self._fn = fn
-        self._scope = scope
+        self._call = call
         self.__name__ = name_of(fn)
 
     def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
         """Call it with each tuple of arguments; inside a job."""
         results: list[Any] = []
-        fn, scope, job = self._fn, self._scope, running_job.get()
         for args in items:
             try:
-                results.append(scope.copy().call(call_as_job, job, fn, *args))
+                results.append(self._call(self._fn, args))
             except BaseException as error:
                 raise ChunkFailed(results) from error
         return results
 
     def __repr__(self) -> str:
         return repr(self._fn)
+
+
+def call_in_copy(scope: Scope, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call *fn* as the job at hand, in a copy of *scope*: contextvars and an app context."""
+    return scope.copy().call(call_as_job, running_job.get(), fn, *args)

@@ -464,7 +464,7 @@ class Options:
         loop = check_running_loop()
         future = self._executor._here().submit(fn, args, kwargs, in_line=True, **self._options)
         waiter = future._waiter()
-        if self._queue_timeout is not None and future._place in {"line", "delayed line"}:
+        if self._queue_timeout is not None and future._is_in_line():
             turn_away = future.job._queue.room.turn_away
             timer = loop.call_later(self._queue_timeout, turn_away, future, self._queue_timeout)
             waiter.add_done_callback(lambda _: timer.cancel())

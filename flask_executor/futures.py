@@ -339,6 +339,10 @@ class JobFuture(concurrent.futures.Future[T]):
             self._state = RUNNING
             return True
 
+    def _is_in_line(self) -> bool:
+        """Whether it waits for room in the queue, or has given that up."""
+        return self._place in {"line", "delayed line"}
+
     def _take_call(self) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
         """The function and its arguments, which the future lets go of."""
         fn, args, kwargs = self._fn, self._args, self._kwargs

@@ -246,7 +246,7 @@ class JobQueue:
         """Note that *future* was cancelled while it waited."""
         with self.lock:
             self._cancelled += 1
-            if future._place in {"line", "delayed line"}:
+            if future._is_in_line():
                 self.room.line.pop(future, None)
                 self._submitted += 1
             elif future._place == "queue":

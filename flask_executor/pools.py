@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.utils import import_string
@@ -227,11 +228,7 @@ def _submit_from_nowhere(pool: Executor, *call: Any) -> Future[Any]:
 
 
 def _open_inline(_: Settings, __: str, ___: Prepare) -> Pool:
-    return Pool(_call_here, _no_shutdown, math.inf)
-
-
-def _call_here(fn: Callable[..., object], *args: Any) -> None:
-    fn(*args)
+    return Pool(call, _no_shutdown, math.inf)
 
 
 def _no_shutdown(*, wait: bool) -> None:

@@ -22,7 +22,7 @@ from .chunks import ChunkFailed
 from .context import Scope
 from .coroutines import is_coroutine_function
 from .exceptions import AppNotFound
-from .futures import RemoteJobInfo, name_of, running_job
+from .futures import RemoteJobInfo, running_job
 from .limits import within
 from .pickling import Reply
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-__all__ = ["Chunk", "Ticket", "in_worker", "prepare", "run", "ticket_for"]
+__all__ = ["Ticket", "call_item", "in_worker", "prepare", "run", "ticket_for"]
 
 # Set by the first call: a process is a worker as a whole, and stays one.
 _is_worker = threading.Event()
@@ -62,27 +62,6 @@ class Ticket(NamedTuple):
     app: str | None
     prefix: str
     loop_factory: LoopFactory | None
-
-
-class Chunk:
-    """Calls a function once for each item: one journey there and back serves them all."""
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
-        self.__name__ = name_of(fn)
-
-    def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
-        """Call it with each tuple of arguments."""
-        results: list[Any] = []
-        for args in items:
-            try:
-                results.append(_call(self._fn, args, {}))
-            except BaseException as error:
-                raise ChunkFailed(results) from error
-        return results
-
-    def __repr__(self) -> str:
-        return repr(self._fn)
 
 
 def in_worker() -> bool:
@@ -121,6 +100,11 @@ def prepare(ticket: Ticket) -> None:
 def run(ticket: Ticket, call: bytes) -> Reply:
     """Run a call in a worker; what it raises is in the reply."""
     return Context().run(_run, ticket, call)
+
+
+def call_item(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call *fn* for an item of a chunk; in a worker, inside a job."""
+    return _call(fn, args, {})
 
 
 def _origin() -> tuple[str, int]:

@@ -98,9 +98,9 @@ class Room:
             enter()
 
     def let_in_now(self, future: JobFuture[Any]) -> None:
-        """Let *future* in, if it is one that has a delay, whether there is room or not."""
+        """Let *future* in, if it is still in the line, whether there is room or not."""
         with self._queue.lock:
-            if future._place != "delayed line" or future not in self.line:
+            if future not in self.line:
                 return
             enter = self._reserve_for(future)
         enter()
