@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, cast
 
 from .exceptions import WorkerDied
+from .threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,7 +63,7 @@ class ProcessPool(concurrent.futures.Executor):
         self._context = cast("SpawnContext", multiprocessing.get_context(start_method))
         self._max_calls = max_calls
         self._prepare = prepare
-        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix)
+        self._threads = Threads(max_workers, thread_name_prefix, daemon=False)
         self._lock = threading.Lock()  # guards all below
         self._is_shut_down = False
         self._idle: list[_Worker] = []
@@ -76,11 +77,7 @@ class ProcessPool(concurrent.futures.Executor):
         :raises RuntimeError: after `shutdown`
         """
         call = _Call()
-        try:
-            self._threads.submit(self._run, call, (fn, args, kwargs))
-        except BaseException:
-            call.cancel()  # It may stand in their queue all the same.
-            raise
+        self._threads.run(self._run, call, (fn, args, kwargs))
         return call
 
     def when_ready(self, call: Future[Any], fn: Callable[[], object]) -> None:
