@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,13 +90,22 @@ def gate(executors: MakeExecutor) -> Iterator[Gate]:
     gate.open()
 
 
+@contextmanager
+def switching_every(seconds: float) -> Iterator[None]:
+    """Have threads interrupt each other that often; by default it is every 5 milliseconds."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
 @pytest.fixture
 def fast_switching() -> Iterator[None]:
     """Have threads interrupt each other as often as can be."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+    with switching_every(1e-6):
+        yield
 
 
 class Gate:

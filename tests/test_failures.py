@@ -138,29 +138,6 @@ def test_the_log_shows_where_a_coroutine_job_failed(
     assert codes == [outer.__code__, inner.__code__], "it begins in the job's own code"
 
 
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda future: future.result(),
-        lambda future: future.exception(),
-        lambda future: future.add_done_callback(JobFuture.exception),
-        lambda future: asyncio.run(awaited(future)),
-    ],
-    ids=["result", "exception", "callback", "await"],
-)
-def test_the_failure_of_a_coroutine_job_that_somebody_asked_for_is_not_logged(
-    executor: Executor, caplog: pytest.LogCaptureFixture, ask: Callable[[JobFuture[Any]], Any]
-) -> None:
-    future = executor.submit(as_coroutine_function(fail))
-    executor.drain(WAIT)
-    with suppress(JobError):
-        ask(future)
-    del future
-    gc.collect()
-
-    assert app_log(caplog) == []
-
-
 def test_a_failure_awaited_before_it_happens_is_not_logged(
     executor: Executor, gate: Gate, caplog: pytest.LogCaptureFixture, as_job: AsJob
 ) -> None:

@@ -45,6 +45,10 @@ def fail(error: BaseException | None = None) -> None:
     raise error or JobError("on purpose")
 
 
+async def fail_on_loop() -> None:
+    fail()
+
+
 @pytest.fixture
 def one_worker(app: Flask, executors: MakeExecutor) -> Executor:
     return executors(app, max_workers=1)
@@ -675,10 +679,14 @@ ASKING: dict[str, Callable[[JobFuture[Any]], Any]] = {
 
 
 @pytest.mark.parametrize("ask", list(ASKING.values()), ids=list(ASKING))
+@pytest.mark.parametrize("job", [fail, fail_on_loop])
 def test_a_failure_somebody_asked_for_is_not_logged(
-    executor: Executor, caplog: pytest.LogCaptureFixture, ask: Callable[[JobFuture[Any]], Any]
+    executor: Executor,
+    caplog: pytest.LogCaptureFixture,
+    job: Callable[[], Any],
+    ask: Callable[[JobFuture[Any]], Any],
 ) -> None:
-    future = executor.submit(fail)
+    future = executor.submit(job)
     executor.drain(WAIT)
     with suppress(JobError):
         ask(future)

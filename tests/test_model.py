@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import random
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ from flask_executor import (
     WaitTimeout,
     current_job,
 )
-from tests.conftest import WAIT, MakeExecutor
+from tests.conftest import WAIT, MakeExecutor, switching_every
 
 ENDS = ("succeeded", "failed", "cancelled")
 
@@ -368,11 +367,9 @@ class Client:
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Threads take turns much more often than they do by default, every 5 milliseconds."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+    """Threads take turns much more often than they do by default."""
+    with switching_every(1e-5):
+        yield
 
 
 def test_futures_keep_to_the_model_whatever_is_asked_of_them() -> None:

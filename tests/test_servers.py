@@ -60,12 +60,16 @@ def test_a_view_answers_with_what_its_jobs_gave(client, path, answer):
 
 
 def test_jobs_of_requests_at_the_same_time_know_their_own_request(client):
+    check_that_jobs_know_their_own_request(client, "/callers")
+
+
+def check_that_jobs_know_their_own_request(client: httpx.Client, path: str) -> None:
     users = [f"user-{n}" for n in range(24)]
 
     with ThreadPoolExecutor(8) as threads:
-        answers = threads.map(lambda user: client.get("/callers", params={"user": user}), users)
+        answers = threads.map(lambda user: client.get(path, params={"user": user}), users)
 
-    assert [answer.json() for answer in answers] == [[f"{user} at /callers"] * 20 for user in users]
+    assert [answer.json() for answer in answers] == [[f"{user} at {path}"] * 20 for user in users]
 
 
 def test_results_are_streamed_while_a_job_still_runs(client, pipe):
