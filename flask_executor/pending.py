@@ -189,12 +189,12 @@ class JobQueue:
                 if self._start(future, drain):
                     return future
                 continue
+            if not self._waiting and self._end(drain):
+                return None
             try:
                 # Noted at once: a process that is forked now has to find it.
                 drain.current = future = self._waiting.popleft()
-            except IndexError:
-                if self._end(drain):
-                    return None
+            except IndexError:  # Another drain was faster.
                 continue
             if self.room.line:
                 self.room.let_in()
@@ -477,7 +477,9 @@ class JobQueue:
         return bool(at_work or self.room.line or self.room.reserved)
 
     def tell_if_idle(self) -> None:
-        """Wake those who wait for the queue to be idle, if it is."""
+        """Wake those who wait for the queue to be idle, if it is; without the lock."""
+        if not self._idle_waiters:
+            return
         with self.lock:
             if self._is_busy():
                 return

@@ -56,6 +56,9 @@ class Workers:
         :raises ExecutorClosed: if the interpreter ends
         :raises OSError: if it is on other machines, and they cannot be reached
         """
+        pool = self._pool  # asked for by every job
+        if pool is not None:
+            return pool
         with self._lock:
             if self._pool is None:
                 if not self._has_opened:
