@@ -56,14 +56,11 @@ class Outcome(NamedTuple):
 def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
     """Run a job that has been started, in the calling thread."""
     try:
-        outcome = cast("Scope", future._scope).context.run(_work, queue, future)
-        if future._limit is not None and not future._limit.stop():
-            outcome = _end_late(queue, future, outcome)
-        counts.count_end(outcome)
-        end_job(queue, future, outcome)
+        outcome = cast("Scope", future._scope).context.run(_run, queue, counts, future)
+        _tell(future, outcome)
     finally:
         # A traceback keeps its frames and, through f_back, their callers. Emptied, this one does
-        # not keep the future alive with its own exception; nor does the next one down.
+        # not keep the future alive with its own exception; nor do the next ones down.
         future = outcome = None  # type: ignore[assignment]
 
 
@@ -123,15 +120,8 @@ def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     Callbacks run in the job's app context, so a future that has some gets its outcome before that
     context is popped; others get it after teardown.
     """
-    try:
-        cast("Scope", future._scope).context.run(_leave, queue, future, outcome)
-        future._release()
-        if not future.done():
-            future._set_outcome(outcome)
-    except BaseException as error:
-        # Not the job's doing. Nobody is to wait for ever.
-        if not future.done():
-            future.set_exception(error)
+    cast("Scope", future._scope).context.run(_leave, queue, future, outcome)
+    _tell(future, outcome)
 
 
 def outcome_of(future: JobFuture[Any], error: BaseException) -> Outcome:
@@ -148,6 +138,18 @@ def outcome_of(future: JobFuture[Any], error: BaseException) -> Outcome:
     replacement = RuntimeError("the job raised StopIteration")
     replacement.__cause__ = error
     return Outcome("failed", exception=replacement)
+
+
+def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
+    try:
+        outcome = _work(queue, future)
+        if future._limit is not None and not future._limit.stop():
+            outcome = _end_late(queue, future, outcome)
+        counts.count_end(outcome)
+        _leave(queue, future, outcome)
+        return outcome
+    finally:
+        future = outcome = None  # type: ignore[assignment] # as in `run_here`
 
 
 def _work(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
@@ -175,16 +177,35 @@ def _enter(queue: JobQueue, future: JobFuture[Any]) -> None:
 
 
 def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
-    if future._limit is None or not future.done():
-        _announce(queue, future, outcome)
-        if future._has_callbacks:
+    try:
+        if future._limit is None or not future.done():
+            _announce(queue, future, outcome)
+            if future._has_callbacks:
+                future._set_outcome(outcome)
+        cast("Scope", future._scope).pop(outcome.exception)
+    except BaseException as error:
+        _end_anyhow(future, error)
+
+
+def _tell(future: JobFuture[Any], outcome: Outcome) -> None:
+    try:
+        future._release()
+        if not future.done():
             future._set_outcome(outcome)
-    cast("Scope", future._scope).pop(outcome.exception)
+    except BaseException as error:
+        _end_anyhow(future, error)
+
+
+def _end_anyhow(future: JobFuture[Any], error: BaseException) -> None:
+    # Not the job's doing. Nobody is to wait for ever.
+    if not future.done():
+        future.set_exception(error)
 
 
 def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     if outcome.state == "succeeded":
-        queue.notify(signals.job_succeeded, future.job, result=outcome.result)
+        if signals.job_succeeded.receivers:
+            queue.notify(signals.job_succeeded, future.job, result=outcome.result)
     elif outcome.state == "cancelled":
         queue.notify(signals.job_cancelled, future.job)
     else:
