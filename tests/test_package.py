@@ -38,6 +38,7 @@ ORDER = [
     "limits",
     "aio",
     "collection",
+    "conditions",
     "stats",
     "drains",
     "futures",

@@ -1,0 +1,55 @@
+"""The lock of a future, and the wait for its end."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["LightCondition"]
+
+
+class LightCondition(threading.Condition):
+    """A `threading.Condition` that takes little until somebody waits for it.
+
+    The stdlib's binds five methods of its lock and makes a deque as soon as it is made. That is
+    most of what a future takes, in time and in memory, and few are ever waited for.
+    """
+
+    _waiters: Collection[Any] = ()
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Acquire the lock, and tell whether that succeeded in time."""
+        return self._lock.acquire(blocking, timeout)
+
+    def release(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until notified, at most *timeout* seconds, and tell whether that came."""
+        if not self._waiters:
+            self._waiters = deque()
+        return super().wait(timeout)
+
+    def notify_all(self) -> None:
+        """Wake all who wait."""
+        if self._waiters:
+            super().notify_all()
+
+    # What `wait` needs of the lock; the stdlib has these for locks that are not reentrant.
+
+    def _release_save(self) -> Any:
+        return self._lock._release_save()  # type: ignore[attr-defined]
+
+    def _acquire_restore(self, state: Any) -> None:
+        self._lock._acquire_restore(state)  # type: ignore[attr-defined]
+
+    def _is_owned(self) -> bool:
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
