@@ -17,11 +17,7 @@ __all__ = ["Drain"]
 
 
 class Drain:
-    """A call that runs jobs of *queue*, and its part of the counts.
-
-    :param first: the job it begins with
-    :param outer: the drain whose job submits this one's, which is held up meanwhile
-    """
+    """A call that runs jobs of *queue*, and its part of the counts."""
 
     __slots__ = (
         "awaited",
@@ -35,6 +31,10 @@ class Drain:
         "thread",
     )
 
+    first: JobFuture[Any] | None
+    """The job it is to begin with."""
+    outer: Drain | None
+    """The drain whose job submitted this one's, and is held up meanwhile."""
     current: JobFuture[Any] | None
     """The job that it is at."""
     awaited: list[JobFuture[Any]]
@@ -46,13 +46,9 @@ class Drain:
     thread: int
     """The thread that it runs in, as `threading.get_ident` has it."""
 
-    def __init__(
-        self, queue: JobQueue, first: JobFuture[Any] | None = None, outer: Drain | None = None
-    ) -> None:
+    def __init__(self, queue: JobQueue) -> None:
         self.queue = queue
-        self.first = first
-        self.outer = outer
-        self.current = None
+        self.first = self.outer = self.current = None
         self.awaited = []
         self.counts = Counts()
         self.awaits = self.depth = self.thread = 0

@@ -91,6 +91,7 @@ class JobQueue:
         self.room = Room(self, settings.max_pending)
         self.waits = Waits(self)
         self._drains: set[Drain] = set()
+        self._spare: list[Drain] = []  # those that have ended, to be used again
         self._helpers: set[Drain] = set()  # of one job each, taken out of its turn
         self._counts_of_ended = Counts()
         self._submitted = self._cancelled = self._delayed = 0
@@ -285,7 +286,7 @@ class JobQueue:
         with self.lock:
             total.add(self._counts_of_ended)
             total.add(self.coroutines.counts)
-            for drain in self.drains():
+            for drain in [*self.drains(), *self._spare]:
                 total.add(drain.counts)
             ended = total.succeeded + total.failed + total.cancelled
             return Stats(
@@ -360,7 +361,8 @@ class JobQueue:
             self._waiting.append(future)
             return None
         future._place = "drain"
-        drain = Drain(self, future, current_drain() if self.inline else None)
+        drain = self._spare.pop() if self._spare else Drain(self)
+        drain.first, drain.outer = future, current_drain() if self.inline else None
         self._drains.add(drain)
         return drain
 
@@ -385,7 +387,9 @@ class JobQueue:
         # There is no thread to be had. Where others are at work, one of them gets to the job.
         with self.lock:
             if drain is not None:
-                self._drains.discard(drain)
+                if drain in self._drains:
+                    self._drains.remove(drain)
+                    self._counts_of_ended.add(drain.counts)
                 if future.state != "pending":
                     return False
                 if self._drains:
@@ -466,7 +470,7 @@ class JobQueue:
             drain.current = None
             if drain in self._drains:  # or in those of the process that this one was forked from
                 self._drains.remove(drain)
-                self._counts_of_ended.add(drain.counts)
+                self._spare.append(drain)
         self.waits.relieve()
         self.tell_if_idle()
         return True
