@@ -181,7 +181,7 @@ class JobFuture(concurrent.futures.Future[T]):
         self._task: asyncio.Task[Outcome] | None = None
         self.job = job
         self._scope: Scope | None = scope
-        self._fn: Callable[..., T] | None = fn
+        self._fn = fn  # None after `_release_call`
         self._args = args
         self._kwargs: dict[str, Any] | None = kwargs or None
         self._has_callbacks = False
@@ -357,12 +357,6 @@ class JobFuture(concurrent.futures.Future[T]):
         """Whether it waits for room in the queue, or has given that up."""
         return self._place in {"line", "delayed line"}
 
-    def _take_call(self) -> tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]]:
-        """The function and its arguments, which the future lets go of."""
-        fn, args, kwargs = self._fn, self._args, self._kwargs
-        self._fn, self._args, self._kwargs = None, (), None
-        return cast("Callable[..., T]", fn), args, kwargs or {}
-
     def _set_outcome(self, outcome: Outcome) -> None:
         """End the job."""
         if outcome.state == "succeeded":
@@ -392,8 +386,13 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def _release(self) -> None:
         """Let go of all that only the job needed."""
-        self._fn, self._args, self._kwargs, self._scope, self._task = None, (), None, None, None
-        self._limit = None
+        self._release_call()
+        self._scope = self._task = self._limit = None
+
+    def _release_call(self) -> None:
+        """Let go of the function and its arguments."""
+        self._fn = None  # type: ignore[assignment]
+        self._args, self._kwargs = (), None
 
     def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
         job = running_job.get(None)

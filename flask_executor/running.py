@@ -69,10 +69,9 @@ async def run_on_loop(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
 
     What the job raises is returned: as the task's own it could end the loop.
     """
-    fn, args, kwargs = future._take_call()
     try:
         _enter(queue, future)
-        work = fn(*args, **kwargs)
+        work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
             work = within(work, future._timeout, future.name)
         return Outcome("succeeded", await work)
@@ -80,7 +79,7 @@ async def run_on_loop(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
         return outcome_of(future, error)
     finally:
         work = None
-        del future, fn, args, kwargs
+        del future
 
 
 def run_there(queue: JobQueue, drain: Drain) -> None:
@@ -90,15 +89,15 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
     a lock that sending the next job, or a callback that submits one, would wait for.
     """
     while (future := queue.take(drain)) is not None:
-        call = future._take_call()
         try:
-            pool, sent = queue.workers.send(*call)
+            pool, sent = queue.workers.send(future._fn, future._args, future._kwargs or {})
         except BaseException as error:  # also Ctrl-C: the job has been taken
             fail_there(queue, drain, future, error)
             if not queue.workers.is_open():
                 _fail_waiting(queue, drain, error)
                 return
             continue
+        future._release_call()
         if signals.job_started.receivers:
             _tell_apart(queue, future, queue.notify, signals.job_started, future.job)
         _limit_there(queue, pool, future, sent)
@@ -153,17 +152,16 @@ def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
 
 
 def _work(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
-    fn, args, kwargs = future._take_call()
     try:
         _enter(queue, future)
-        return Outcome("succeeded", fn(*args, **kwargs))
+        return Outcome("succeeded", future._fn(*future._args, **(future._kwargs or {})))
     except ChunkFailed as failed:
         error = cast("BaseException", failed.__cause__)
         return outcome_of(future, error)._replace(result=failed.results)
     except BaseException as error:
         return outcome_of(future, error)
     finally:
-        del future, fn, args, kwargs
+        del future
 
 
 def _enter(queue: JobQueue, future: JobFuture[Any]) -> None:
@@ -181,6 +179,7 @@ def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
         if future._limit is None or not future.done():
             _announce(queue, future, outcome)
             if future._has_callbacks:
+                future._release_call()
                 future._set_outcome(outcome)
         cast("Scope", future._scope).pop(outcome.exception)
     except BaseException as error:
