@@ -24,8 +24,6 @@ class Waiter(asyncio.Future[T]):
     """One event loop's wait for a job: an `asyncio.Future` of the running loop.
 
     Cancelling it before the job ends makes the job lose a waiter; the job decides what that means.
-
-    :raises NoRunningLoop: if the calling thread runs no event loop
     """
 
     # A subclass, since a done callback that looks for the cancellation would cost each job one more
@@ -33,10 +31,10 @@ class Waiter(asyncio.Future[T]):
 
     __slots__ = ("_mailbox", "_source")
 
-    def __init__(self, source: JobFuture[T]) -> None:
-        self._source: JobFuture[T] | None = source
-        self._mailbox = Mailbox.of_running_loop()
+    def __init__(self, source: JobFuture[T], mailbox: Mailbox) -> None:
         super().__init__(loop=asyncio.get_running_loop())
+        self._source: JobFuture[T] | None = source
+        self._mailbox = mailbox
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the wait, and leave the job."""

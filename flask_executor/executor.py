@@ -19,7 +19,7 @@ from .context import current_app_or_none, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
 from .futures import JobFuture, running_job, warn_if_blocking
 from .job import Job, JobDecorator
-from .loop import check_running_loop
+from .loop import Mailbox
 from .pending import JobQueue
 from .pools import INLINE, find_backend
 from .remote import in_worker
@@ -128,8 +128,8 @@ class Executor(concurrent.futures.Executor):
 
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
-        check_running_loop()
-        return self._here().submit(fn, args, kwargs, in_line=True)._waiter()
+        mailbox = Mailbox.of_running_loop()  # No job without a loop to await it in.
+        return self._here().submit(fn, args, kwargs, in_line=True)._waiter(mailbox)
 
     @overload
     def submit_stored(
@@ -461,12 +461,14 @@ class Options:
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
-        loop = check_running_loop()
+        mailbox = Mailbox.of_running_loop()
         future = self._executor._here().submit(fn, args, kwargs, in_line=True, **self._options)
-        waiter = future._waiter()
+        waiter = future._waiter(mailbox)
         if self._queue_timeout is not None and future._is_in_line():
             turn_away = future.job._queue.room.turn_away
-            timer = loop.call_later(self._queue_timeout, turn_away, future, self._queue_timeout)
+            timer = waiter.get_loop().call_later(
+                self._queue_timeout, turn_away, future, self._queue_timeout
+            )
             waiter.add_done_callback(lambda _: timer.cancel())
         return waiter
 

@@ -24,7 +24,7 @@ from .aio import Waiter
 from .collection import FutureCollection, State, state_of
 from .conditions import LightCondition
 from .exceptions import JobTimeout, WaitTimeout
-from .loop import running_loop
+from .loop import Mailbox, running_loop
 from .settings import check_seconds
 
 if TYPE_CHECKING:
@@ -262,6 +262,10 @@ class JobFuture(concurrent.futures.Future[T]):
         """Whether the job has ended, or was cancelled while it waited."""
         return self._state not in {PENDING, RUNNING}
 
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled."""
+        return self._state in {CANCELLED, CANCELLED_AND_NOTIFIED}
+
     def cancel(self) -> bool:
         """Cancel the job if it waits for a worker: its code never runs. Ask it to stop if it runs.
 
@@ -300,21 +304,23 @@ class JobFuture(concurrent.futures.Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         return self._waiter().__await__()
 
-    def _waiter(self) -> Waiter[T]:
+    def _waiter(self, mailbox: Mailbox | None = None) -> Waiter[T]:
         """An `asyncio.Future` of the running loop with the outcome of this job.
 
         The job is cancelled, or asked to stop, when it is cancelled and no other waits.
 
+        :param mailbox: that of the running loop, if it is at hand
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
-        waiter: Waiter[T] = Waiter(self)
+        waiter: Waiter[T] = Waiter(self, mailbox or Mailbox.of_running_loop())
         with self._condition:
             is_done = self.done()
             if self._loop_waiters is not None:
                 self._loop_waiters.append(waiter)
             elif not is_done:
                 self._loop_waiters = [waiter]
-                super().add_done_callback(_wake_waiters)
+                # As the stdlib's `add_done_callback` does, which would look at all this once more.
+                self._done_callbacks.append(_wake_waiters)
         if is_done:
             waiter.settle()
         elif running_job.get(None) is not None:
