@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 
 from .limits import within
-from .running import ENDS, end_job, outcome_of, run_on_loop
+from .running import end_job, outcome_of, run_on_loop
+from .signals import is_end_heard
 from .stats import Counts
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ class CoroutineJobs:
         self._call = call
         self._lock = threading.Lock()
         self.counts = Counts()  # guarded by _lock
-        self._jobs: dict[asyncio.Task[Outcome], JobFuture[Any]] = {}  # guarded by _lock
 
     def put(self, future: JobFuture[Any]) -> None:
         """Start the job as soon as the loop gets to it; from any thread."""
@@ -49,11 +49,6 @@ class CoroutineJobs:
     def cancel(self, future: JobFuture[Any]) -> None:
         """Cancel the job's task; from any thread."""
         self._call(partial(self._cancel, future))
-
-    def running(self) -> list[JobFuture[Any]]:
-        """The futures of the jobs that run."""
-        with self._lock:
-            return list(self._jobs.values())
 
     def start(self, future: JobFuture[Any]) -> None:
         """Start the job; in the thread of a running loop."""
@@ -66,39 +61,33 @@ class CoroutineJobs:
         task = loop.create_task(work, name=future.name, context=scope.context)
         with self._lock:
             self.counts.started += 1
-            self._jobs[task] = future
         future._task = task
-        task.add_done_callback(self._on_done)
+        # By its number: nothing on the way holds the future when the queue is idle.
+        task.add_done_callback(partial(self._on_done, future.job._number))
 
     def _cancel(self, future: JobFuture[Any]) -> None:
         if future._task is not None:
             future._task.cancel()
 
-    def _on_done(self, task: asyncio.Task[Outcome]) -> None:
-        future = self._jobs[task]
+    def _on_done(self, number: int, task: asyncio.Task[Outcome]) -> None:
+        future = self._queue.outside(number)
         # The task itself is cancelled only before its first step.
         if task.cancelled():
             outcome = outcome_of(future, asyncio.CancelledError())
         else:
             outcome = task.result()
         with self._lock:
-            del self._jobs[task]
             self.counts.count_end(outcome)
         may_block = not self._queue.inline and _may_block(future)
-        ended = [(future, outcome)]
-        del future, outcome
+        del future
         if may_block:
             # The task's last step is over: another thread can enter its contextvars now.
-            self._queue.run_end(self._end, ended)
+            self._queue.run_end(self._end, number, outcome)
         else:
-            self._end(ended)
+            self._end(number, outcome)
 
-    def _end(self, ended: list[tuple[JobFuture[Any], Outcome]]) -> None:
-        # The list is emptied, so that nothing on the way here holds them when the queue is idle.
-        future, outcome = ended.pop()
-        number = future.job._number
-        end_job(self._queue, future, outcome)
-        del future, outcome
+    def _end(self, number: int, outcome: Outcome) -> None:
+        end_job(self._queue, self._queue.outside(number), outcome)
         self._queue.leave(number)
 
 
@@ -129,4 +118,4 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
 
 def _may_block(future: JobFuture[Any]) -> bool:
     has_teardown = future._scope is not None and future._scope.has_teardown()
-    return future._has_callbacks or has_teardown or any(signal.receivers for signal in ENDS)
+    return future._has_callbacks or has_teardown or is_end_heard()

@@ -160,6 +160,10 @@ class JobQueue:
         if future._place != "queue":
             self._begin(future, delay, drain)
 
+    def outside(self, number: int) -> JobFuture[Any]:
+        """The coroutine job of this number."""
+        return self._outside[number]
+
     def leave(self, number: int) -> None:
         """Note that a coroutine job is over."""
         with self.lock:

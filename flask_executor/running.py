@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .stats import Counts
 
 __all__ = [
-    "ENDS",
     "Outcome",
     "end_job",
     "fail_there",
@@ -40,9 +39,6 @@ __all__ = [
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _STOPPED = (*_CANCELLED, JobTimeout)
-
-
-ENDS = (signals.job_succeeded, signals.job_failed, signals.job_cancelled)
 
 
 class Outcome(NamedTuple):
@@ -217,7 +213,7 @@ def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None
 def _announce_apart(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     """Announce the end of a job that does not run in this thread: in a copy of its scope."""
     is_logged = outcome.state == "failed" and queue.settings.propagate_exceptions
-    if is_logged or any(signal.has_receivers_for(queue.app) for signal in ENDS):
+    if is_logged or signals.is_end_heard():
         _tell_apart(queue, future, _announce, queue, future, outcome)
 
 

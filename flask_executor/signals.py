@@ -47,6 +47,11 @@ job_cancelled = _signals.signal(
 )
 
 
+def is_end_heard() -> bool:
+    """Whether there is a receiver of a signal that is sent at the end of a job that ran."""
+    return bool(job_succeeded.receivers or job_failed.receivers or job_cancelled.receivers)
+
+
 def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
     """Call each receiver of *signal* for *app* on its own: what one raises goes to the log."""
     for receiver in signal.receivers_for(app):
