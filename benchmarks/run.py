@@ -1,63 +1,85 @@
-"""What a job costs, next to the standard library's pool and to Flask-Executor 1.0.
+"""What a job costs, next to the standard library's pools and to the packages that do the same.
 
 ::
 
     make bench
     make bench BENCH_ARGS='--only gather --rounds 50'
 
-Each line of the table compares this package with another way to do the same work. The two take
-turns, round by round, so that whatever else the machine does meets both. *ratio* is ours by theirs,
-the median over the rounds: at 0.5 ours takes half. *spread* is the middle half of the rounds'
-ratios; two runs whose spreads overlap have shown no difference. *aim* is what the ratio is meant to
-stay within; nothing fails when it does not. *ours* and *theirs* are the medians for one job; they
-give the scale and change with the machine.
+Each side runs in a process of its own, with the Python of a virtual environment of its own, which
+is made when it is first needed. The sides of a work take turns, round by round. pyperf, which does
+the same with more care for one program, measures one benchmark after the other, so that what the
+machine does meanwhile meets one and not the other.
 
-The first run installs Flask-Executor 1.0 in an environment of its own; later ones find it there.
+A run of all rows writes results/ and docs/benchmarks.md, whose text tells how to read the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-from importlib.metadata import version
-from statistics import median, quantiles
+import dataclasses
 from typing import TYPE_CHECKING
 
-import flask_executor_1
+from environments import python_of, versions_in
+from report import cells, write_page
+from results import Result, start_run
 from rows import ROWS
+from turns import take_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rows import Row
 
-LINE = "{:<11}  {:<33}  {:>5}  {:>9}  {:>4}  {:>8}  {:>8}"
+WORKS = list(dict.fromkeys(row.work.name for row in ROWS))
+JOBS = 10_000
+LINE = "{:<17}  {:<53}  {:>5}  {:>14}  {:>5}  {:>9}  {:>9}"
 
 
 def main() -> None:
     """Measure the rows that were asked for, and print each when it is done."""
     options = parse_options()
-    works = options.only or list(ROWS)
-    if options.quick and not flask_executor_1.is_installed():
-        works = [work for work in works if work != "burst-1.0"]
+    run = start_run()
+    rows = [row for row in ROWS if not options.only or row.work.name in options.only]
+    sides = sorted({side for row in rows for side in row.sides()})
+    for side in sides:
+        python_of(side)
     print(LINE.format("work", "against", "ratio", "spread", "aim", "ours", "theirs"), flush=True)
-    for work in works:
-        ours, theirs = measure(ROWS[work], options.rounds, options.jobs)
-        print(LINE.format(*summary(ROWS[work], ours, theirs)), flush=True)
-    print(f"{options.rounds} rounds; {surroundings()}")
+    for row, result in measured(rows, options.rounds, options.jobs):
+        run.results.append(result)
+        plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
+        print(LINE.format(row.work.name, *plain), flush=True)
+    if not (options.only or options.quick):
+        packages = {side: versions_in(side) for side in sides}
+        dataclasses.replace(run, packages=packages).write()
+        write_page()
+
+
+def measured(rows: list[Row], rounds: int, jobs: int) -> Iterator[tuple[Row, Result]]:
+    """Measure the rows, all of a work at once."""
+    for work in dict.fromkeys(row.work for row in rows):
+        of_work = [row for row in rows if row.work == work]
+        sides = dict.fromkeys(side for row in of_work for side in row.sides())
+        in_a_round = max(1, work.jobs * jobs // JOBS)
+        taken = take_turns(sides, work.name, rounds=rounds, jobs=in_a_round)
+        yield from ((row, Result.of(row, in_a_round, taken)) for row in of_work)
 
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="Compare what a job costs; the file's docstring tells how to read the table."
+        description="Compare what a job costs, in turns with others; see docs/benchmarks.md."
     )
     add = parser.add_argument
     add("--rounds", type=at_least(2), default=21, metavar="N", help="rounds of each side (21)")
-    add("--jobs", type=at_least(10), default=10_000, metavar="N", help="jobs in a round (10000)")
-    add("--only", choices=ROWS, action="append", help="just this row, or these: it can be repeated")
-    add("--quick", action="store_true", help="tiny rounds, to see that all works; installs nothing")
+    add(
+        "--jobs",
+        type=at_least(1),
+        default=JOBS,
+        metavar="N",
+        help=f"jobs in a burst ({JOBS}); other works do theirs in proportion",
+    )
+    add("--only", choices=WORKS, action="append", help="just this work; it can be repeated")
+    add("--quick", action="store_true", help="tiny rounds, to see that all works")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.jobs = 2, 200
@@ -65,7 +87,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def at_least(minimum: int) -> Callable[[str], int]:
-    """A parser for an int that is not below *minimum*."""
+    """Make a parser for an int that is not below *minimum*."""
 
     def parse(text: str) -> int:
         number = int(text)
@@ -74,36 +96,6 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return number
 
     return parse
-
-
-def measure(row: Row, rounds: int, jobs: int) -> tuple[list[float], list[float]]:
-    """What each round of ours and of theirs took; they take turns, also in who goes first."""
-    ours: list[float] = []
-    theirs: list[float] = []
-    with row.open(jobs) as (our_round, their_round):
-        turns = [(our_round, ours), (their_round, theirs)]
-        for warm_up, _ in turns:
-            warm_up()
-        for _ in range(rounds):
-            for take_round, taken in turns:
-                taken.append(take_round())
-            turns.reverse()
-    return ours, theirs
-
-
-def summary(row: Row, ours: list[float], theirs: list[float]) -> tuple[str, ...]:
-    """The row's cells in the table."""
-    ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-    low, ratio, high = quantiles(ratios, n=4, method="inclusive")
-    spread = f"{low:.2f}-{high:.2f}"
-    ours_and_theirs = row.show(median(ours)), row.show(median(theirs))
-    return row.work, row.against, f"{ratio:.2f}", spread, f"{row.aim:.2f}", *ours_and_theirs
-
-
-def surroundings() -> str:
-    """What the numbers depend on."""
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"{python}, Flask {version('flask')}, {platform.platform()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
