@@ -47,7 +47,7 @@ class Bar:
 
 def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     """Draw ratios from 0, where 1 is what the neighbour takes; each group under its heading."""
-    left, right, top, line = 330, WIDTH - 60, 58, 22
+    left, right, top, line = 370, WIDTH - 60, 76, 22
     shown = [bar for group in groups.values() for bar in group]
     most = max(1.0, *(max(bar.value, bar.high, bar.aim) for bar in shown))
     step = 0.25 if most < 2 else 0.5 if most < 4 else 10 ** ceil(log10(most / 10))  # noqa: PLR2004
@@ -62,6 +62,10 @@ def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
             yield _line(x(tick), top - 8, x(tick), bottom, "grid")
             yield _text(x(tick), bottom + 18, f"{tick:g}", "soft middle")
         yield _line(x(1), top - 8, x(1), bottom, "even")
+        yield _line(16, 46, 16, 60, "aim")
+        yield _text(24, 58, "the aim", "soft")
+        yield _line(90, 53, 116, 53, "spread")
+        yield _text(124, 58, "the middle half of the rounds", "soft")
         y = top
         for heading, group in groups.items():
             yield _text(16, y + 15, heading)

@@ -90,7 +90,7 @@ def start_run() -> Run:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cpu=cpu(),
         cores=os.cpu_count(),
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {platform.release().partition('-')[0]}",
         load=os.getloadavg()[0],
         packages={},
         results=[],
@@ -107,6 +107,6 @@ def cpu() -> str:
 
 def read_runs() -> list[Run]:
     """Read the last run of each Python, the oldest Python first."""
-    runs = [json.loads(path.read_text("utf-8")) for path in RESULTS.glob("3.*.json")]
-    runs.sort(key=lambda run: [int(part) for part in run["python"].split()[-1].split(".")])
+    paths = sorted(RESULTS.glob("3.*.json"), key=lambda path: int(path.stem.partition(".")[2]))
+    runs = [json.loads(path.read_text("utf-8")) for path in paths]
     return [Run(**run | {"results": [Result(**each) for each in run["results"]]}) for run in runs]

@@ -44,19 +44,19 @@ class Row:
 # How many of each make a second, or a byte.
 UNITS = {"µs": 1e6, "ms": 1e3, "B": 1}
 
-BURST = Work("burst", "10,000 jobs submitted in a request, then their results", 10_000)
+BURST = Work("burst", "burst of 10,000 jobs from a request", 10_000)
 GATHER = Work("gather", "`gather` of 10,000 `submit_async`", 10_000)
 ONE = Work("one", "one job at a time, `submit(fn).result()`", 1_000)
 ONE_AWAITED = Work("one-awaited", "one job at a time, `await submit_async(fn)`", 1_000)
 COROUTINES = Work("coroutines", "10,000 coroutine jobs", 10_000)
-ASYNC_VIEW = Work("async-view", "async view less sync view, test client", 500)
-SERVED = Work("async-view-served", "async view less sync view, Gunicorn", 800)
+ASYNC_VIEW = Work("async-view", "async view minus sync view, test client", 500)
+SERVED = Work("async-view-served", "async view minus sync view, Gunicorn", 800)
 MAP = Work("map", "`map` of 100,000 items in threads, `chunksize=100`", 100_000)
 PROCESSES = Work("map-processes", "`map` of 100,000 items in processes, `chunksize=1000`", 100_000)
 PROCESSES_100 = Work(
     "map-processes-100", "`map` of 100,000 items in processes, `chunksize=100`", 100_000
 )
-MEMORY = Work("memory", "memory of a job that waits", 10_000, "B")
+MEMORY = Work("memory", "memory of a waiting job", 10_000, "B")
 IMPORT = Work("import", "`import flask_executor` after `import flask, asyncio`", 5, "ms")
 
 ROWS = (

@@ -10,7 +10,7 @@ is made when it is first needed. The sides of a work take turns, round by round.
 the same with more care for one program, measures one benchmark after the other, so that what the
 machine does meanwhile meets one and not the other.
 
-A run of all rows writes results/ and docs/benchmarks.md, whose text tells how to read the table.
+A run of all rows in full size writes results/ and docs/benchmarks.md, which tells how to read them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
         run.results.append(result)
         plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
         print(LINE.format(row.work.name, *plain), flush=True)
-    if not (options.only or options.quick):
+    if options.jobs == JOBS and not options.only:
         packages = {side: versions_in(side) for side in sides}
         dataclasses.replace(run, packages=packages).write()
         write_page()

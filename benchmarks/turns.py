@@ -43,7 +43,7 @@ def started(side: str, work: str) -> Generator[Callable[[int], float]]:
     :raises RuntimeError: if it has ended, in that call
     """
     # -E, since a PYTHONPATH could put other packages in front of those of the environment.
-    command = [python_of(side), "-E", SIDES / f"{side}.py", work]
+    command = [str(python_of(side)), "-E", str(SIDES / f"{side}.py"), work]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         stdin, stdout = process.stdin, process.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import doctest
+import importlib
 import inspect
 import logging
 import os
@@ -232,6 +233,16 @@ def test_the_table_of_signals_has_every_signal() -> None:
 @pytest.mark.parametrize("name", [*flask_executor.__all__, *testing.__all__])
 def test_the_api_page_has_every_public_name(name: str) -> None:
     assert re.search(rf"`{name}\b", prose(DOCS / "api.md"))
+
+
+def test_the_page_of_the_benchmarks_is_what_their_results_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    report = importlib.import_module("report")
+
+    for name, text in report.files().items():
+        assert (DOCS / name).read_text("utf-8") == text, "run benchmarks/report.py"
 
 
 @pytest.mark.parametrize("cls", ["Executor", "Options", "Job", "FutureCollection"])
