@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import os
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,15 +42,13 @@ __all__ = ["AppExecutor", "check_callable"]
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
 class AppExecutor:
     """Submits the jobs of one app; it belongs to the app, and goes with it."""
 
-    executor: Executor
-    queue: JobQueue
-    futures: FutureCollection
-
-    def __post_init__(self) -> None:
+    def __init__(self, executor: Executor, queue: JobQueue, futures: FutureCollection) -> None:
+        self.executor = executor
+        self.queue = queue
+        self.futures = futures
         begin_afresh_in_children(self)
 
     def begin_afresh(self) -> None:

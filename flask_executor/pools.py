@@ -5,15 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import importlib.util
 import math
-import multiprocessing
 import os
 import sys
 from concurrent.futures import Executor
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from operator import call
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.utils import import_string
 
@@ -32,8 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["INLINE", "Backend", "Pool", "find_backend"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(NamedTuple):
     """An open pool.
 
     :param submit: has one of the workers make a call; what leaves this process gets a future
@@ -55,8 +52,7 @@ class Pool:
     calls_back_freely: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """A way to run jobs.
 
     :param open: makes the pool. It is given the settings, the beginning of the names of threads,
@@ -103,6 +99,8 @@ def _thread_backend(_: Settings) -> Backend:
 
 
 def _process_backend(settings: Settings) -> Backend:
+    import multiprocessing  # noqa: PLC0415 - takes its time, and few need it
+
     # To ask for the default method would settle it for everybody.
     method = settings.mp_context or multiprocessing.get_start_method(allow_none=True)
     method = method or multiprocessing.get_all_start_methods()[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -141,8 +140,12 @@ def _address_or_none(value: object) -> str | None:
 
 
 def _start_method_or_none(value: object) -> str | None:
+    if value is None:
+        return None
+    import multiprocessing  # noqa: PLC0415 - takes its time, and few need it
+
     methods = multiprocessing.get_all_start_methods()
-    if value is None or (isinstance(value, str) and value in methods):
+    if isinstance(value, str) and value in methods:
         return value
     raise ValueError(f"one of {', '.join(map(repr, methods))}, or None for the default")
 

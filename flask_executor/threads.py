@@ -8,7 +8,6 @@ import weakref
 from collections import deque
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -107,16 +106,16 @@ class Threads:
         return True
 
 
-@dataclass(slots=True, eq=False)
 class _Shared:
     """What a pool and its threads have in common: they do not hold the pool."""
 
-    # Reentrant, as a garbage collection anywhere may let go of a pool.
-    lock: threading.RLock = field(default_factory=threading.RLock)  # guards all below
-    idle: list[SimpleQueue[_Call | None]] = field(default_factory=list)
-    backlog: deque[_Call] = field(default_factory=deque)
-    is_over: bool = False
-    pid: int = 0  # of the process that has the threads; 0 if there are none
+    def __init__(self) -> None:
+        # Reentrant, as a garbage collection anywhere may let go of a pool.
+        self.lock = threading.RLock()  # guards all below
+        self.idle: list[SimpleQueue[_Call | None]] = []
+        self.backlog: deque[_Call] = deque()
+        self.is_over = False
+        self.pid = 0  # of the process that has the threads; 0 if there are none
 
     def next_call(self, inbox: SimpleQueue[_Call | None]) -> _Call | None:
         """The next call for an idle thread, which waits for it; None if it is to end."""
