@@ -19,7 +19,7 @@ from .futures import JobFuture, JobInfo, current_drain
 from .job import Job
 from .loop import GRACE
 from .mapping import Results, result_of, results_of_chunk
-from .remote import call_item, in_worker, run
+from .remote import call_coroutine_item, in_worker, run
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -198,9 +198,13 @@ class AppExecutor:
         if self._goes_in_chunks(fn, chunksize):
             if isinstance(fn, Job) and fn.timeout is not None:
                 timeout = fn.timeout * chunksize
-            here = self.queue.in_process
             # One journey to another process and back serves all items of a chunk.
-            fn = Chunk(fn, partial(call_in_copy, scope) if here else call_item)
+            call = fn
+            if self.queue.in_process:
+                call = partial(call_in_copy, scope, fn)
+            elif _is_coroutine_function(fn):
+                call = partial(call_coroutine_item, fn)
+            fn = Chunk(fn, call)
 
         def submit(args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
             return self.submit(

@@ -24,12 +24,10 @@ class ChunkFailed(Exception):
 class Chunk:
     """Calls a function for each item.
 
-    :param call: calls it with the arguments of an item
+    :param call: what is called with the arguments of an item, and calls *fn* where it is to run
     """
 
-    def __init__(
-        self, fn: Callable[..., Any], call: Callable[[Callable[..., Any], tuple[Any, ...]], Any]
-    ) -> None:
+    def __init__(self, fn: Callable[..., Any], call: Callable[..., Any]) -> None:
         self._fn = fn
         self._call = call
         self.__name__ = name_of(fn)
@@ -37,17 +35,18 @@ class Chunk:
     def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
         """Call it with each tuple of arguments; inside a job."""
         results: list[Any] = []
-        for args in items:
-            try:
-                results.append(self._call(self._fn, args))
-            except BaseException as error:
-                raise ChunkFailed(results) from error
+        call = self._call
+        try:
+            for args in items:
+                results.append(call(*args))  # noqa: PERF401 - those before a failure are kept
+        except BaseException as error:
+            raise ChunkFailed(results) from error
         return results
 
     def __repr__(self) -> str:
         return repr(self._fn)
 
 
-def call_in_copy(scope: Scope, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:
     """Call *fn* as the job at hand, in a copy of *scope*: contextvars and an app context."""
     return scope.copy().call(call_as_job, running_job.get(), fn, *args)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-__all__ = ["Ticket", "call_item", "in_worker", "prepare", "run", "ticket_for"]
+__all__ = ["Ticket", "call_coroutine_item", "in_worker", "prepare", "run", "ticket_for"]
 
 # Set by the first call: a process is a worker as a whole, and stays one.
 _is_worker = threading.Event()
@@ -102,8 +102,8 @@ def run(ticket: Ticket, call: bytes) -> Reply:
     return Context().run(_run, ticket, call)
 
 
-def call_item(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call *fn* for an item of a chunk; in a worker, inside a job."""
+def call_coroutine_item(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call *fn* for an item of a chunk and run its coroutine; in a worker, inside a job."""
     return _call(fn, args, {})
 
 
