@@ -96,31 +96,6 @@ def test_wait_knows_every_return_when(
     ending.exception()
 
 
-def test_wrap_future_brings_outcomes_to_a_loop(executor: Executor) -> None:
-    async def view() -> tuple[int, type]:
-        with pytest.raises(JobError) as caught:
-            await asyncio.wrap_future(executor.submit(fail))
-        return await asyncio.wrap_future(executor.submit(pow, 2, 3)), caught.type
-
-    assert asyncio.run(view()) == (8, JobError)
-
-
-def test_cancelling_a_wrapped_future_cancels_a_pending_job(
-    one_worker: Executor, gate: Gate
-) -> None:
-    gate.occupy(one_worker)
-    future = one_worker.submit(pow, 2, 3)
-
-    async def view() -> None:
-        wrapped = asyncio.wrap_future(future)
-        wrapped.cancel()
-        await asyncio.wait([wrapped])
-
-    asyncio.run(view())
-
-    assert future.cancelled()
-
-
 def test_a_future_knows_its_job(executor: Executor) -> None:
     future = executor.submit_stored(("report", 7), pow, 2, 3)
     partial = functools.partial(pow, 2)
