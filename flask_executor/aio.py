@@ -70,7 +70,10 @@ class Waiter(asyncio.Future[T]):
     def result(self) -> T:
         """Return what the job returned, or raise what it raised."""
         self._mark_retrieved()
-        return super().result()
+        try:
+            return super().result()
+        finally:
+            del self  # The traceback of the job's exception must not keep its waiter alive.
 
     def exception(self) -> BaseException | None:
         """Return what the job raised, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import logging
 import multiprocessing
 import os
@@ -88,6 +89,15 @@ def gate(executors: MakeExecutor) -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open()
+
+
+@pytest.fixture
+def no_gc(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have reference counts alone free what is dropped, and no log record hold it."""
+    monkeypatch.setattr(app.logger, "disabled", True)
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @contextmanager

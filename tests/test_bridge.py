@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -394,7 +395,7 @@ def test_a_waiter_that_gives_up_cancels_a_coroutine_job(bridge, executor, run):
     async def job():
         started.set()
         try:
-            await asyncio.Event().wait()
+            await asyncio.wait_for(asyncio.Event().wait(), WAIT)
         finally:
             ended.append(True)
 
@@ -907,6 +908,80 @@ def test_a_failure_that_comes_after_the_wait_was_given_up_is_not_logged(
 
     run(main())
     gc.collect()
+
+
+# What is left of a job
+
+
+class Held(Exception):
+    """What a weak reference can be had of, to return or to raise."""
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled"])
+def test_what_was_awaited_is_freed_at_once(bridge, one_worker, gate, run, no_gc, outcome):
+    held = []
+
+    def hold(thing):
+        held.append(weakref.ref(thing))
+        return thing
+
+    def job():
+        if outcome == "failed":
+            raise hold(Held())
+        return hold(Held())
+
+    async def main():
+        gate.occupy(one_worker)
+        future = hold(one_worker.submit(job))
+        awaitables = [hold(bridge(future))]
+        if outcome == "cancelled":
+            future.cancel()
+        del future
+        gate.open()
+        # A frame that raises what it awaited must not hold that.
+        with suppress(Held, asyncio.CancelledError):
+            await awaitables.pop()
+        await one_worker.drain_async()
+        await turns()
+
+    run(main())
+
+    assert [one() for one in held] == [None] * (2 if outcome == "cancelled" else 3)
+
+
+def test_a_result_does_not_keep_the_jobs_future(bridge, executor, run, no_gc):
+    async def main():
+        future = executor.submit(int)
+        reference = weakref.ref(future)
+        waiter = asyncio.ensure_future(bridge(future))
+        del future
+        await asyncio.wait([waiter])
+        await executor.drain_async()
+        return reference(), waiter.result()
+
+    assert run(main()) == (None, 0)
+
+
+def test_the_garbage_collector_finds_nothing(bridge, executor, run, no_gc):
+    def fail_anew() -> None:  # `fail` has what it raises, which has its frame.
+        raise LookupError("on purpose")
+
+    async def give_up():
+        waiter = asyncio.ensure_future(bridge(executor.submit(int)))
+        waiter.cancel()
+        await asyncio.wait([waiter])
+
+    async def main():
+        gc.collect()
+        for n in range(100):
+            await bridge(executor.submit(abs, n))
+            with suppress(LookupError):
+                await bridge(executor.submit(fail_anew))
+            await give_up()
+        await executor.drain_async()
+        return gc.collect()
+
+    assert run(main()) < 100  # Other threads may have left something, but not one thing per job.
 
 
 # What surrounds a job

@@ -11,7 +11,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -479,15 +479,6 @@ def test_a_log_handler_that_raises_leaves_nobody_waiting(
 
 class Held:
     """Something that can be looked at through a weak reference."""
-
-
-@pytest.fixture
-def no_gc(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have reference counts alone free what is dropped, and no log record hold it."""
-    monkeypatch.setattr(app.logger, "disabled", True)
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize("with_callback", [False, True])
