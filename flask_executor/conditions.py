@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,21 +34,10 @@ class LightCondition(threading.Condition):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until notified, at most *timeout* seconds, and tell whether that came."""
         if not self._waiters:
-            self._waiters = deque()
+            super().__init__(self._lock)
         return super().wait(timeout)
 
     def notify_all(self) -> None:
         """Wake all who wait."""
         if self._waiters:
             super().notify_all()
-
-    # What `wait` needs of the lock; the stdlib has these for locks that are not reentrant.
-
-    def _release_save(self) -> Any:
-        return self._lock._release_save()  # type: ignore[attr-defined]
-
-    def _acquire_restore(self, state: Any) -> None:
-        self._lock._acquire_restore(state)  # type: ignore[attr-defined]
-
-    def _is_owned(self) -> bool:
-        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]

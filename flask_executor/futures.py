@@ -223,11 +223,9 @@ class JobFuture(concurrent.futures.Future[T]):
         check_seconds("timeout", timeout)
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[no-any-return]
-        if not self.done():
-            warn_if_blocking("result()", f"the job {self.name!r} ends; await the future instead")
         is_retrieved = True
         try:
-            result = self._wait(super().result, timeout)
+            result = self._wait("result()", super().result, timeout)
         except TimeoutError as error:
             if error is self._exception:
                 raise
@@ -249,10 +247,8 @@ class JobFuture(concurrent.futures.Future[T]):
         :raises concurrent.futures.CancelledError: if the job was cancelled
         """
         check_seconds("timeout", timeout)
-        if not self.done():
-            warn_if_blocking("exception()", f"the job {self.name!r} ends; await the future instead")
         try:
-            exception = self._wait(super().exception, timeout)
+            exception = self._wait("exception()", super().exception, timeout)
         except TimeoutError:
             raise self._wait_timeout(timeout) from None
         self._is_retrieved = True
@@ -400,10 +396,14 @@ class JobFuture(concurrent.futures.Future[T]):
         self._fn = None  # type: ignore[assignment]
         self._args, self._kwargs = (), None
 
-    def _wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R:
-        job = running_job.get(None)
+    def _wait(self, what: str, wait: Callable[[float | None], R], timeout: float | None) -> R:
         try:
-            if job is None or isinstance(job, RemoteJobInfo) or self.done():
+            if self.done():
+                return wait(timeout)
+            if running_loop() is not None:
+                warn_if_blocking(what, f"the job {self.name!r} ends; await the future instead")
+            job = running_job.get(None)
+            if job is None or isinstance(job, RemoteJobInfo):
                 return wait(timeout)
             drain = current_drain()
             if drain is not None:
