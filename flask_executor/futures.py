@@ -181,7 +181,7 @@ class JobFuture(concurrent.futures.Future[T]):
         self._task: asyncio.Task[Outcome] | None = None
         self.job = job
         self._scope: Scope | None = scope
-        self._fn = fn  # None after `_release_call`
+        self._fn: Callable[..., T] = fn  # None after `_release_call`
         self._args = args
         self._kwargs: dict[str, Any] | None = kwargs or None
         self._has_callbacks = False
