@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 FLASK = f"Flask[async]=={version('flask')}"
 ASGIREF = f"asgiref=={version('asgiref')}"
 GUNICORN = f"gunicorn=={version('gunicorn')}"
+REDIS = "redis[hiredis]==8.1.0"
 
 # What pip installs for a side; the name is that of its script in sides/.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
@@ -26,6 +27,12 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "asgiref_sync": (FLASK, ASGIREF),
     "anyio_threads": ("anyio==4.*", FLASK, ASGIREF),
     "stock_flask": (FLASK, ASGIREF, GUNICORN),
+    "rq_jobs": ("rq==3.0.0", REDIS),
+    "celery_jobs": ("celery[redis]==5.7.0", "hiredis"),
+    "dramatiq_jobs": ("dramatiq[redis]==2.2.1", "hiredis"),
+    "huey_jobs": ("huey==3.5.4", REDIS),
+    # SAQ imports typing_extensions, and does not require it.
+    "saq_jobs": ("saq[redis,hiredis]==0.26.4", "typing_extensions"),
 }
 
 VERSIONS = """

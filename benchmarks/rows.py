@@ -12,12 +12,14 @@ class Work:
     :param name: that of the work in the sides' scripts
     :param jobs: in a round
     :param unit: of what a job took, one of `UNITS`
+    :param needs_redis: whether its sides find a Redis at ``BENCHMARK_REDIS_URL``
     """
 
     name: str
     title: str
     jobs: int
     unit: str = "µs"
+    needs_redis: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class Row:
         return [self.ours] if self.theirs is None else [self.ours, self.theirs]
 
 
-# How many of each make a second, or a byte.
-UNITS = {"µs": 1e6, "ms": 1e3, "B": 1}
+# How many of each make a second, or a byte; 1/s is for what is shown as jobs per second.
+UNITS = {"µs": 1e6, "ms": 1e3, "B": 1, "1/s": 1}
 
 BURST = Work("burst", "burst of 10,000 jobs from a request", 10_000)
 GATHER = Work("gather", "`gather` of 10,000 `submit_async`", 10_000)
@@ -57,6 +59,7 @@ PROCESSES_100 = Work(
     "map-processes-100", "`map` of 100,000 items in processes, `chunksize=100`", 100_000
 )
 MEMORY = Work("memory", "memory of a waiting job", 10_000, "B")
+READ_BACK = Work("read-back", "jobs whose results are read back", 1_000, "1/s", needs_redis=True)
 IMPORT = Work("import", "`import flask_executor` after `import flask, asyncio`", 5, "ms")
 
 ROWS = (
@@ -77,9 +80,16 @@ ROWS = (
     Row(PROCESSES_100, "`ProcessPoolExecutor.map`, no app context", "pool", 1.05),
     Row(MEMORY, "`ThreadPoolExecutor`, `app.app_context()` in each job", "pool", 1.1),
     Row(IMPORT, "", None, 10),
+    Row(READ_BACK, "RQ", "rq_jobs", 0.05),
+    Row(READ_BACK, "Celery", "celery_jobs", 0.05),
+    Row(READ_BACK, "Dramatiq", "dramatiq_jobs", 0.05),
+    Row(READ_BACK, "Huey", "huey_jobs", 0.05),
+    Row(READ_BACK, "SAQ", "saq_jobs", 0.05),
 )
 
 
 def show(value: float, unit: str) -> str:
     """Write what a job took with its unit."""
+    if unit == "1/s":
+        return f"{1 / value:,.0f}/s"
     return f"{value * UNITS[unit]:.{0 if unit == 'B' else 1}f} {unit}"

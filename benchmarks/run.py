@@ -17,9 +17,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import signal
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from environments import python_of, versions_in
+from redis_server import redis_server
 from report import cells, write_page
 from results import Result, start_run
 from rows import ROWS
@@ -32,22 +36,28 @@ if TYPE_CHECKING:
 
 WORKS = list(dict.fromkeys(row.work.name for row in ROWS))
 JOBS = 10_000
+HEADINGS = "work", "against", "ratio", "spread", "aim", "ours", "theirs"
 LINE = "{:<17}  {:<53}  {:>5}  {:>14}  {:>5}  {:>9}  {:>9}"
 
 
 def main() -> None:
     """Measure the rows that were asked for, and print each when it is done."""
     options = parse_options()
+    # As Ctrl-C does, ending this process is to end those that it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = start_run()
     rows = [row for row in ROWS if not options.only or row.work.name in options.only]
     sides = sorted({side for row in rows for side in row.sides()})
-    for side in sides:
-        python_of(side)
-    print(LINE.format("work", "against", "ratio", "spread", "aim", "ours", "theirs"), flush=True)
-    for row, result in measured(rows, options.rounds, options.jobs):
-        run.results.append(result)
-        plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
-        print(LINE.format(row.work.name, *plain), flush=True)
+    with ExitStack() as stack:
+        if any(row.work.needs_redis for row in rows):
+            os.environ["BENCHMARK_REDIS_URL"] = stack.enter_context(redis_server())
+        for side in sides:
+            python_of(side)
+        print(LINE.format(*HEADINGS), flush=True)
+        for row, result in measured(rows, options.rounds, options.jobs):
+            run.results.append(result)
+            plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
+            print(LINE.format(row.work.name, *plain), flush=True)
     if options.jobs == JOBS and not options.only:
         packages = {side: versions_in(side) for side in sides}
         dataclasses.replace(run, packages=packages).write()

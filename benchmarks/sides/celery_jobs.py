@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celery import Celery
-from job_queue import PATIENCE, WORKERS, redis_url, rounds_of, worker
+from job_queue import PATIENCE, WORKERS, redis_url, worker
+from rounds import read_back
 from serving import serve
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def bursts() -> Generator[Round]:
     options = ["--pool", "threads", "--concurrency", str(WORKERS), "--loglevel", "ERROR"]
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     with worker("celery", "--quiet", "--app", "celery_jobs", "worker", *options):
-        yield rounds_of(burst)
+        yield partial(read_back, burst)
 
 
 if __name__ == "__main__":
-    serve({"burst": bursts})
+    serve({"read-back": bursts})

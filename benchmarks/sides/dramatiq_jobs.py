@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
-from job_queue import PATIENCE, WORKERS, redis_url, rounds_of, worker
+from job_queue import PATIENCE, WORKERS, redis_url, worker
+from rounds import read_back
 from serving import serve
 
 if TYPE_CHECKING:
@@ -41,8 +43,8 @@ def bursts() -> Generator[Round]:
     """Have a worker run."""
     options = ["--processes", "1", "--threads", str(WORKERS), "--skip-logging"]
     with worker("dramatiq", "dramatiq_jobs", *options):
-        yield rounds_of(burst)
+        yield partial(read_back, burst)
 
 
 if __name__ == "__main__":
-    serve({"burst": bursts})
+    serve({"read-back": bursts})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from huey import RedisHuey
-from job_queue import PATIENCE, WORKERS, redis_url, rounds_of, worker
+from job_queue import PATIENCE, WORKERS, redis_url, worker
+from rounds import read_back
 from serving import serve
 
 if TYPE_CHECKING:
@@ -34,11 +36,11 @@ def bursts() -> Generator[Round]:
     """Have a consumer run."""
     options = ["--worker-type", "thread", "--workers", str(WORKERS), "--quiet", "--no-periodic"]
     with worker("huey.bin.huey_consumer", "huey_jobs.huey", *options):
-        yield rounds_of(burst)
+        yield partial(read_back, burst)
 
 
 if __name__ == "__main__":
     # Huey knows a task by its module, which is to have the name that it has in the worker.
     import huey_jobs
 
-    serve({"burst": huey_jobs.bursts})
+    serve({"read-back": huey_jobs.bursts})

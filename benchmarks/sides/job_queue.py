@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from serving import Round
+    from collections.abc import Generator
 
 WORKERS = 4
 PATIENCE = 60  # seconds for a result; where it is not there by then, the worker has died
@@ -48,19 +44,3 @@ def worker(*command: str) -> Generator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def rounds_of(burst: Callable[[int], int]) -> Round:
-    """Time *burst*, which submits so many jobs and returns the sum of their results, each a 1."""
-
-    def take_round(jobs: int) -> float:
-        burst(1)  # The worker is there, and awake: some look for jobs less often after a while.
-        gc.collect()
-        begin = perf_counter()
-        results = burst(jobs)
-        taken = perf_counter() - begin
-        if results != jobs:
-            raise RuntimeError(f"{jobs} jobs were submitted, and {results} came back")
-        return taken / jobs
-
-    return take_round

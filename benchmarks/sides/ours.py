@@ -21,6 +21,7 @@ from rounds import (
     mapped,
     noop,
     one_by_one,
+    read_back,
 )
 from serving import serve
 from views import add_views, more_for_async, request_in_test_client, served
@@ -47,6 +48,17 @@ def bursts() -> Generator[Round]:
     """Submit all jobs, then take the results."""
     with in_request() as executor:
         yield partial(burst, executor.submit, noop)
+
+
+@contextmanager
+def results_read_back() -> Generator[Round]:
+    """Submit all jobs, then add their results up."""
+    with in_request() as executor:
+
+        def burst(jobs: int) -> int:
+            return sum(future.result() for future in [executor.submit(one) for _ in range(jobs)])
+
+        yield partial(read_back, burst)
 
 
 @contextmanager
@@ -120,6 +132,11 @@ def imports() -> Generator[Round]:
     yield lambda times: median(float(subprocess.check_output(command)) for _ in range(times))
 
 
+def one() -> int:
+    """Return what is added up."""
+    return 1
+
+
 @contextmanager
 def in_request(**config: object) -> Generator[Executor]:
     """Open a request, and an executor of its app."""
@@ -146,6 +163,7 @@ if __name__ == "__main__":
     serve(
         {
             "burst": bursts,
+            "read-back": results_read_back,
             "gather": gathers,
             "one": ones,
             "one-awaited": ones_awaited,

@@ -44,6 +44,18 @@ def burst(submit: Submit, fn: Fn, jobs: int) -> float:
     return (perf_counter() - begin) / jobs
 
 
+def read_back(burst: Callable[[int], int], jobs: int) -> float:
+    """Have *burst* submit so many jobs and return the sum of their results, each a 1."""
+    burst(1)  # The worker is there, and awake: some look for jobs less often after a while.
+    gc.collect()
+    begin = perf_counter()
+    results = burst(jobs)
+    taken = perf_counter() - begin
+    if results != jobs:
+        raise RuntimeError(f"{jobs} jobs were submitted, and {results} came back")
+    return taken / jobs
+
+
 def one_by_one(submit: Submit, jobs: int) -> float:
     """Submit each job when the one before has returned."""
     gc.collect()

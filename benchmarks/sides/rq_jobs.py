@@ -7,10 +7,12 @@ the ``SimpleWorker``, which does not fork for each job.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from job_queue import PATIENCE, redis_url, rounds_of, worker
+from job_queue import PATIENCE, redis_url, worker
 from redis import Redis
+from rounds import read_back
 from rq import Queue
 from serving import serve
 
@@ -40,8 +42,8 @@ def burst(jobs: int) -> int:
 def bursts() -> Generator[Round]:
     """Have a worker run."""
     with worker("rq.cli", "worker", "-q", "--worker-class", "rq.SimpleWorker", "--url", URL):
-        yield rounds_of(burst)
+        yield partial(read_back, burst)
 
 
 if __name__ == "__main__":
-    serve({"burst": bursts})
+    serve({"read-back": bursts})

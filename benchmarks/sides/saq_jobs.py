@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from job_queue import PATIENCE, redis_url, rounds_of, worker
+from job_queue import PATIENCE, redis_url, worker
+from rounds import read_back
 from saq import Queue
 from serving import serve
 
@@ -39,9 +41,9 @@ def bursts() -> Generator[Round]:
         # A worker's sweep can take a job for stuck, and end it, that has only just been dequeued.
         runner.run(queue.sweep(lock=3600))  # the seconds until a worker may
         with worker("saq", "saq_jobs.settings", "--quiet"):
-            yield rounds_of(lambda jobs: runner.run(burst(jobs)))
+            yield partial(read_back, lambda jobs: runner.run(burst(jobs)))
         runner.run(queue.disconnect())
 
 
 if __name__ == "__main__":
-    serve({"burst": bursts})
+    serve({"read-back": bursts})
