@@ -84,6 +84,22 @@ def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     return _svg(title, bottom + 30, body())
 
 
+def rates(title: str, values: Mapping[str, float]) -> str:
+    """Draw how many there are in a second, from 0; each has its number at its end."""
+    left, right, top, line = 130, WIDTH - 110, 48, 28
+    most = max(values.values())
+
+    def body() -> Iterator[str]:
+        for number, (name, value) in enumerate(values.items()):
+            y = top + line * number
+            width = (right - left) * value / most
+            yield _text(left - 10, y + 15, name, "end")
+            yield f'<rect class="bar" x="{left}" y="{y}" width="{width:.1f}" height="20"/>'
+            yield _text(left + width + 8, y + 15, f"{value:,.0f}/s")
+
+    return _svg(title, top + line * len(values) + 8, body())
+
+
 def lines(
     title: str, x_label: str, y_label: str, series: Mapping[str, Points], *, height: int = 440
 ) -> str:

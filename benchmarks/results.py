@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rows import Row
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,7 +55,23 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Grown:
+    """How the cost of a job came out where something grew.
+
+    :param rounds: for each point, or more where they are short
+    :param points: for each side, what grew and what a job took, in seconds; the median
+    """
+
+    name: str
+    rounds: int
+    points: dict[str, list[tuple[int, float]]]
+
+
+OneResult = TypeVar("OneResult", Result, Grown)
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[OneResult]):
     """A run: its results, and what they depend on.
 
     :param load: how many processes wanted a core when it began, over a minute
@@ -68,21 +86,24 @@ class Run:
     system: str
     load: float
     packages: dict[str, dict[str, str]]
-    results: list[Result]
+    results: list[OneResult]
 
     @property
     def minor(self) -> str:
         """Python's version without the last part, such as ``3.11``."""
         return ".".join(self.python.split()[-1].split(".")[:2])
 
-    def write(self) -> None:
-        """Write the results in place of this Python's last ones."""
+    def write(self, prefix: str = "") -> None:
+        """Write the results in place of this Python's last ones.
+
+        :param prefix: of the file's name, for results of another kind
+        """
         RESULTS.mkdir(exist_ok=True)
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
-        (RESULTS / f"{self.minor}.json").write_text(text, "utf-8")
+        (RESULTS / f"{prefix}{self.minor}.json").write_text(text, "utf-8")
 
 
-def start_run() -> Run:
+def start_run() -> Run[Any]:
     """Note what a run depends on, before it makes the machine busy."""
     return Run(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -105,8 +126,17 @@ def cpu() -> str:
     return models[0] if models else platform.machine()
 
 
-def read_runs() -> list[Run]:
-    """Read the last run of each Python, the oldest Python first."""
-    paths = sorted(RESULTS.glob("3.*.json"), key=lambda path: int(path.stem.partition(".")[2]))
-    runs = [json.loads(path.read_text("utf-8")) for path in paths]
-    return [Run(**run | {"results": [Result(**each) for each in run["results"]]}) for run in runs]
+def read_runs() -> list[Run[Result]]:
+    """Read the last comparison of each Python, the oldest Python first."""
+    return sorted(_read("", Result), key=lambda run: int(run.minor.partition(".")[2]))
+
+
+def read_growths() -> dict[str, Run[Grown]]:
+    """Read the last run of each Python that saw the cost grow, by the Python's minor version."""
+    return {run.minor: run for run in _read("growth-", Grown)}
+
+
+def _read(prefix: str, kind: type[OneResult]) -> Iterator[Run[OneResult]]:
+    for path in RESULTS.glob(f"{prefix}3.*.json"):
+        run = json.loads(path.read_text("utf-8"))
+        yield Run(**run | {"results": [kind(**each) for each in run["results"]]})

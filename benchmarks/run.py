@@ -1,4 +1,4 @@
-"""What a job costs, next to the standard library's pools and to the packages that do the same.
+"""What a job costs, next to the standard library's pools and to packages that run jobs, too.
 
 ::
 
@@ -10,7 +10,8 @@ is made when it is first needed. The sides of a work take turns, round by round.
 the same with more care for one program, measures one benchmark after the other, so that what the
 machine does meanwhile meets one and not the other.
 
-A run of all rows in full size writes results/ and docs/benchmarks.md, which tells how to read them.
+After the rows comes how the cost of a job grows, see growth.py. All rows in full size, and the
+growth in full size, write results/ and docs/benchmarks.md, which tells how to read them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import dataclasses
 import os
 import signal
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from environments import python_of, versions_in
+from growth import GROWTHS, SIDES, grow
 from redis_server import redis_server
-from report import cells, write_page
+from report import cells, growth_cells, write_page
 from results import Result, start_run
 from rows import ROWS
 from turns import take_turns
@@ -32,21 +34,32 @@ from turns import take_turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from results import Run
     from rows import Row
 
 WORKS = list(dict.fromkeys(row.work.name for row in ROWS))
+GROWTH = "growth"
 JOBS = 10_000
 HEADINGS = "work", "against", "ratio", "spread", "aim", "ours", "theirs"
 LINE = "{:<17}  {:<53}  {:>5}  {:>14}  {:>5}  {:>9}  {:>9}"
 
 
 def main() -> None:
-    """Measure the rows that were asked for, and print each when it is done."""
+    """Measure what was asked for, and print each when it is done."""
     options = parse_options()
     # As Ctrl-C does, ending this process is to end those that it has started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = start_run()
     rows = [row for row in ROWS if not options.only or row.work.name in options.only]
+    if rows:
+        compare(rows, run, options)
+    if not options.only or GROWTH in options.only:
+        watch_growth(run, options)
+
+
+def compare(rows: list[Row], run: Run[Any], options: argparse.Namespace) -> None:
+    """Measure the rows, and write down what came out if these are all, in full size."""
+    results = []
     sides = sorted({side for row in rows for side in row.sides()})
     with ExitStack() as stack:
         if any(row.work.needs_redis for row in rows):
@@ -55,12 +68,27 @@ def main() -> None:
             python_of(side)
         print(LINE.format(*HEADINGS), flush=True)
         for row, result in measured(rows, options.rounds, options.jobs):
-            run.results.append(result)
+            results.append(result)
             plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
             print(LINE.format(row.work.name, *plain), flush=True)
     if options.jobs == JOBS and not options.only:
         packages = {side: versions_in(side) for side in sides}
-        dataclasses.replace(run, packages=packages).write()
+        dataclasses.replace(run, packages=packages, results=results).write()
+        write_page()
+
+
+def watch_growth(run: Run[Any], options: argparse.Namespace) -> None:
+    """Measure how the cost grows, and write down what came out if it is in full size."""
+    results = []
+    for grown in grow(max(options.rounds // 4, 1), quick=options.jobs < JOBS):
+        results.append(grown)
+        growth = GROWTHS[grown.name]
+        print(f"\n{growth.title}")
+        for line in growth_cells(growth, grown):
+            print(("{:>16}" + "  {:>18}" * len(grown.points)).format(*line), flush=True)
+    if options.jobs == JOBS:
+        packages = {side: versions_in(side) for side in SIDES}
+        dataclasses.replace(run, packages=packages, results=results).write("growth-")
         write_page()
 
 
@@ -80,7 +108,13 @@ def parse_options() -> argparse.Namespace:
         description="Compare what a job costs, in turns with others; see docs/benchmarks.md."
     )
     add = parser.add_argument
-    add("--rounds", type=at_least(2), default=21, metavar="N", help="rounds of each side (21)")
+    add(
+        "--rounds",
+        type=at_least(2),
+        default=21,
+        metavar="N",
+        help="of each side (21); of growth a quarter",
+    )
     add(
         "--jobs",
         type=at_least(1),
@@ -88,7 +122,7 @@ def parse_options() -> argparse.Namespace:
         metavar="N",
         help=f"jobs in a burst ({JOBS}); other works do theirs in proportion",
     )
-    add("--only", choices=WORKS, action="append", help="just this work; it can be repeated")
+    add("--only", choices=[*WORKS, GROWTH], action="append", help="just this; can be repeated")
     add("--quick", action="store_true", help="tiny rounds, to see that all works")
     options = parser.parse_args()
     if options.quick:

@@ -14,20 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
 SIDES = Path(__file__).parent / "sides"
+ENOUGH = 10_000  # jobs to warm up
 
 
 def take_turns(
-    sides: Iterable[str], work: str, *, rounds: int, jobs: int
+    sides: Iterable[str], work: str, *numbers: int, rounds: int, jobs: int
 ) -> dict[str, list[float]]:
     """Do so many rounds of a work on each side; what a job took in each of them.
 
-    Each side does a round before the first that counts. Who goes first changes with every round.
+    Each side does a round before the first that counts, of a few jobs where the others have very
+    many. Who goes first changes with every round.
+
+    :param numbers: what the work takes
     """
     taken: dict[str, list[float]] = {side: [] for side in sides}
     with ExitStack() as stack:
-        take_round = {side: stack.enter_context(started(side, work)) for side in taken}
+        take_round = {side: stack.enter_context(started(side, work, *numbers)) for side in taken}
         for warm_up in take_round.values():
-            warm_up(jobs)
+            warm_up(min(jobs, ENOUGH))
         turns = deque(taken)
         for _ in range(rounds):
             for side in turns:
@@ -37,13 +41,13 @@ def take_turns(
 
 
 @contextmanager
-def started(side: str, work: str) -> Generator[Callable[[int], float]]:
+def started(side: str, work: str, *numbers: int) -> Generator[Callable[[int], float]]:
     """Start a side's process; each call has it do a round of so many jobs.
 
     :raises RuntimeError: if it has ended, in that call
     """
     # -E, since a PYTHONPATH could put other packages in front of those of the environment.
-    command = [str(python_of(side)), "-E", str(SIDES / f"{side}.py"), work]
+    command = [str(python_of(side)), "-E", str(SIDES / f"{side}.py"), work, *map(str, numbers)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         stdin, stdout = process.stdin, process.stdout

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ from views import add_views, more_for_async, request_in_test_client, served
 from flask_executor import Executor
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from concurrent.futures import Future
 
     from serving import Round
 
@@ -44,10 +46,25 @@ print(perf_counter() - begin)
 
 
 @contextmanager
-def bursts() -> Generator[Round]:
+def bursts(workers: int = WORKERS) -> Generator[Round]:
     """Submit all jobs, then take the results."""
-    with in_request() as executor:
+    with in_request(EXECUTOR_MAX_WORKERS=workers) as executor:
         yield partial(burst, executor.submit, noop)
+
+
+@contextmanager
+def stored_bursts(kept: int) -> Generator[Round]:
+    """Store the jobs, where so many futures are kept, and are there from the beginning."""
+    keys = count()
+
+    def submit_stored(fn: Callable[[], None]) -> Future[None]:
+        return executor.submit_stored(next(keys), fn)
+
+    with in_request(EXECUTOR_FUTURES_MAX_LENGTH=kept) as executor:
+        for _ in range(kept):
+            submit_stored(noop)
+        executor.drain()
+        yield partial(burst, submit_stored, noop)
 
 
 @contextmanager
@@ -154,7 +171,7 @@ def make_app_with_views() -> Flask:
 def make_app(**config: object) -> Flask:
     """Make an app that has an executor."""
     app = Flask(__name__)
-    app.config.update(config, EXECUTOR_MAX_WORKERS=WORKERS)
+    app.config.update({"EXECUTOR_MAX_WORKERS": WORKERS} | config)
     Executor(app)
     return app
 
@@ -163,6 +180,7 @@ if __name__ == "__main__":
     serve(
         {
             "burst": bursts,
+            "stored": stored_bursts,
             "read-back": results_read_back,
             "gather": gathers,
             "one": ones,

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bursts() -> Generator[Round]:
+def bursts(workers: int = WORKERS) -> Generator[Round]:
     """Submit all jobs, then take the results; each pushes an app context."""
-    with in_request() as (app, pool):
+    with in_request(workers) as (app, pool):
         yield partial(burst, pool.submit, in_context_of(app))
 
 
@@ -79,10 +79,10 @@ def waiting() -> Generator[Round]:
 
 
 @contextmanager
-def in_request() -> Generator[tuple[Flask, ThreadPoolExecutor]]:
+def in_request(workers: int = WORKERS) -> Generator[tuple[Flask, ThreadPoolExecutor]]:
     """Open a request, and a pool."""
     app = Flask(__name__)
-    with app.test_request_context(), ThreadPoolExecutor(WORKERS) as pool:
+    with app.test_request_context(), ThreadPoolExecutor(workers) as pool:
         yield app, pool
 
 
