@@ -10,8 +10,8 @@ is made when it is first needed. The sides of a work take turns, round by round.
 the same with more care for one program, measures one benchmark after the other, so that what the
 machine does meanwhile meets one and not the other.
 
-After the rows comes how the cost of a job grows, see growth.py. All rows in full size, and the
-growth in full size, write results/ and docs/benchmarks.md, which tells how to read them.
+After the rows comes how the cost of a job grows, in a quarter of the rounds: see growth.py. All
+rows in full size, and the growth in full size, write results/ and docs/benchmarks.md, which tells how to read them.
 """
 
 from __future__ import annotations
@@ -108,13 +108,7 @@ def parse_options() -> argparse.Namespace:
         description="Compare what a job costs, in turns with others; see docs/benchmarks.md."
     )
     add = parser.add_argument
-    add(
-        "--rounds",
-        type=at_least(2),
-        default=21,
-        metavar="N",
-        help="of each side (21); of growth a quarter",
-    )
+    add("--rounds", type=at_least(2), default=21, metavar="N", help="of each side (21)")
     add(
         "--jobs",
         type=at_least(1),
