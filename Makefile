@@ -1,4 +1,5 @@
-# Needs git, make, and Python 3.11 or later with pip and venv. All else goes into $(VENV).
+# Needs git, make, and Python 3.11 or later with pip and venv; `make bench` redis-server, too.
+# All else goes into $(VENV).
 
 PYTHON ?= python3
 # `make test PYTHON=python3.13` has an environment of its own, .venv-3.13.

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     Points = Sequence[tuple[float, float]]
 
-WIDTH = 880
+WIDTH = 760
 STYLE = """
 svg { font: 13px system-ui, sans-serif; color: #1f2328; background: #ffffff; }
-text { fill: currentColor; }
+text { fill: currentColor; stroke: #ffffff; stroke-width: 4px; paint-order: stroke; }
 .soft { fill: #656d76; }
 .grid { stroke: #d1d9e0; }
 .even, .spread { stroke: currentColor; }
@@ -26,6 +26,7 @@ text { fill: currentColor; }
 polyline { fill: none; stroke-width: 2; }
 @media (prefers-color-scheme: dark) {
   svg { color: #e6edf3; background: #0d1117; }
+  text { stroke: #0d1117; }
   .soft { fill: #9198a1; }
   .grid { stroke: #30363d; }
 }
@@ -47,7 +48,7 @@ class Bar:
 
 def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     """Draw ratios from 0, where 1 is what the neighbour takes; each group under its heading."""
-    left, right, top, line = 370, WIDTH - 60, 76, 22
+    left, right, top, line = 360, WIDTH - 60, 76, 22
     shown = [bar for group in groups.values() for bar in group]
     most = max(1.0, *(max(bar.value, bar.high, bar.aim) for bar in shown))
     step = 0.25 if most < 2 else 0.5 if most < 4 else 10 ** ceil(log10(most / 10))  # noqa: PLR2004
@@ -104,7 +105,7 @@ def lines(
     title: str, x_label: str, y_label: str, series: Mapping[str, Points], *, height: int = 440
 ) -> str:
     """Draw how numbers grow: both axes are logarithmic, each series has its name at its end."""
-    left, right, top, bottom = 76, WIDTH - 190, 62, height - 52
+    left, right, top, bottom = 76, WIDTH - 160, 62, height - 52
     x_low, x_high = _decades(x for points in series.values() for x, _ in points)
     y_low, y_high = _decades(y for points in series.values() for _, y in points)
 

@@ -131,7 +131,8 @@ def ratios_picture(run: Run[Result]) -> tuple[str, str]:
     groups: dict[str, list[Bar]] = {}
     for row, result in paired(run):
         if result.ratio is not None and row.work != READ_BACK:
-            bar = Bar(row.against.replace("`", ""), result.ratio, *result.spread, row.aim)
+            label = row.against.replace("`", "").removesuffix(", no app context")
+            bar = Bar(label, result.ratio, *result.spread, row.aim)
             groups.setdefault(row.work.title.replace("`", ""), []).append(bar)
     title = f"Ours by theirs on CPython {run.minor}: shorter is better"
     return f"images/benchmarks-{run.minor}.svg", bars(title, groups)

@@ -11,7 +11,8 @@ the same with more care for one program, measures one benchmark after the other,
 machine does meanwhile meets one and not the other.
 
 After the rows comes how the cost of a job grows, in a quarter of the rounds: see growth.py. All
-rows in full size, and the growth in full size, write results/ and docs/benchmarks.md, which tells how to read them.
+rows in full size, and the growth in full size, write results/ and docs/benchmarks.md, which tells
+how to read them.
 """
 
 from __future__ import annotations

@@ -241,8 +241,11 @@ def test_the_page_of_the_benchmarks_is_what_their_results_say(
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     report = importlib.import_module("report")
 
-    for name, text in report.files().items():
+    files = report.files()
+    for name, text in files.items():
         assert (DOCS / name).read_text("utf-8") == text, "run benchmarks/report.py"
+    pictures = {f"images/{path.name}" for path in (DOCS / "images").glob("benchmarks-*.svg")}
+    assert pictures == files.keys() - {"benchmarks.md"}
 
 
 @pytest.mark.parametrize("cls", ["Executor", "Options", "Job", "FutureCollection"])
