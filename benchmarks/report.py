@@ -52,7 +52,7 @@ def section(run: Run[Result], growth: Run[Grown] | None) -> str:
     """Show what was measured on a Python: what it depends on, the pictures, the tables."""
     title = f"CPython {run.minor}"
     columns = ("work", "against", "ratio", "spread", "aim", "ours", "theirs")
-    lines = [
+    parts = [
         f"## {title}",
         "",
         *origin(run),
@@ -70,18 +70,18 @@ def section(run: Run[Result], growth: Run[Grown] | None) -> str:
         f"Packages: {packages(run)}.",
         "",
     ]
-    return "\n".join(lines + (growth_lines(title, growth) if growth else []))
+    return "\n".join(parts + (growth_parts(title, growth) if growth else []))
 
 
-def growth_lines(title: str, run: Run[Grown]) -> list[str]:
+def growth_parts(title: str, run: Run[Grown]) -> list[str]:
     """Show how the cost grows on a Python."""
-    lines = [f"### {title}: how the cost grows", "", *origin(run), ""]
+    parts = [f"### {title}: how the cost grows", "", *origin(run), ""]
     for grown in run.results:
         growth = GROWTHS[grown.name]
         picture, _ = growth_picture(run.minor, grown)
         heading, *rows = growth_cells(growth, grown)
-        lines += [f"![{growth.title}, as lines]({picture})", "", *table(heading, rows), ""]
-    return lines
+        parts += [f"![{growth.title}, as lines]({picture})", "", *table(heading, rows), ""]
+    return parts
 
 
 def origin(run: Run[Any]) -> tuple[str, str]:
@@ -113,8 +113,8 @@ def cells(row: Row, result: Result) -> tuple[str, ...]:
         return *names, "", spread, f"{row.aim:g} {unit}", show(result.ours, unit), ""
     ours_and_theirs = show(result.ours, unit), show(result.theirs, unit)
     digits = 3 if unit == "1/s" else 2
-    ratio, low, high = (f"{each:.{digits}f}" for each in (result.ratio, low, high))
-    return *names, f"**{ratio}**", f"{low} to {high}", f"{row.aim:.2f}", *ours_and_theirs
+    ratio, *ends = (f"{each:.{digits}f}" for each in (result.ratio, low, high))
+    return *names, f"**{ratio}**", " to ".join(ends), f"{row.aim:.2f}", *ours_and_theirs
 
 
 def limits() -> str:
