@@ -126,8 +126,8 @@ def current_drain() -> Drain | None:
     job = running_job.get(None)
     drain = None if job is None else job._drain
     # Code that a job has left behind may go on when the drain is at another one.
-    at_it = drain is not None and drain.current is not None and drain.current.job is job
-    return drain if at_it else None
+    current = None if drain is None else drain.current
+    return drain if current is not None and current.job is job else None
 
 
 class JobFuture(concurrent.futures.Future[T]):

@@ -145,19 +145,22 @@ class JobQueue:
         """
         if future._timeout is not None and not future._runs_on_loop:
             self.loop.start()  # for its clock: when the job starts, it may be too late
+        drain = None
         with self.lock:
             self.check_open()
-            if future._state != PENDING:  # A receiver of job_submitted has cancelled it.
+            is_cancelled = future._state != PENDING  # A receiver of job_submitted may do that.
+            if is_cancelled:
                 self._submitted += 1
-                self.room.use(future)
-                return
-            if in_line and (self.room.line or not self.room.is_there()):
+            elif in_line and (self.room.line or not self.room.is_there()):
                 due = None if delay is None else time.monotonic() + delay
                 future._place = "line" if due is None else "delayed line"
                 self.room.line[future] = partial(self._let_in, future, due)
                 return
-            drain = self._enter(future, delay)
-        if future._place != "queue":
+            else:
+                drain = self._enter(future, delay)
+        if is_cancelled:
+            self.room.give_back(future)
+        elif future._place != "queue":
             self._begin(future, delay, drain)
 
     def outside(self, number: int) -> JobFuture[Any]:
@@ -367,6 +370,7 @@ class JobQueue:
         future._place = "drain"
         drain = self._spare.pop() if self._spare else Drain(self)
         drain.first, drain.outer = future, current_drain() if self.inline else None
+        drain.awaited, drain.awaits = [], 0  # What its last job left behind may still wait.
         self._drains.add(drain)
         return drain
 
@@ -382,7 +386,7 @@ class JobQueue:
             elif future._runs_on_loop:
                 self.coroutines.put(future)
         except BaseException as error:
-            if drain is not None and drain.first is None:
+            if drain is not None and drain.first is not future:
                 raise  # It has begun: this is Ctrl-C.
             if self._take_back(future, drain):
                 raise _as_refusal(error) from error
@@ -391,9 +395,10 @@ class JobQueue:
         # There is no thread to be had. Where others are at work, one of them gets to the job.
         with self.lock:
             if drain is not None:
-                if drain in self._drains:
-                    self._drains.remove(drain)
-                    self._counts_of_ended.add(drain.counts)
+                if drain.first is not future:
+                    return False  # It has begun, and may be at another job by now.
+                self._drains.discard(drain)
+                self._counts_of_ended.add(drain.counts)
                 if future.state != "pending":
                     return False
                 if self._drains:
@@ -474,7 +479,10 @@ class JobQueue:
             drain.current = None
             if drain in self._drains:  # or in those of the process that this one was forked from
                 self._drains.remove(drain)
-                self._spare.append(drain)
+                if self.inline:  # What its job left behind may have it as `outer`, and go on.
+                    self._counts_of_ended.add(drain.counts)
+                else:
+                    self._spare.append(drain)
         self.waits.relieve()
         self.tell_if_idle()
         return True

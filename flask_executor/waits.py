@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from .futures import running_job
 from .loop import running_loop
 from .running import run_here
 
@@ -52,8 +53,12 @@ class Waits:
         :param timeout: seconds; None for no limit, and only then is *future* run here
         :raises RuntimeError: if the job of *future* waits for the one that waits for it
         """
-        job = cast("JobFuture[Any]", drain.current)
+        job = drain.current
+        if job is not None and job.job is not running_job.get(None):
+            job = None
         try:
+            if job is None:  # It has just ended, and this is code that it has left behind.
+                return wait(timeout)
             with self.idle(drain, future):
                 if timeout is None:
                     job._waits_for = future
@@ -63,7 +68,8 @@ class Waits:
                     future.job._queue.waits.need(future)
                 return wait(timeout)
         finally:
-            job._waits_for = None
+            if job is not None:
+                job._waits_for = None
             # A traceback of what is raised must not keep the future alive.
             del future, wait, job
 

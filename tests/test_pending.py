@@ -7,11 +7,14 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from flask import Flask
 
-from flask_executor import Executor, ExecutorClosed, Stats, WaitTimeout
+from flask_executor import Executor, ExecutorClosed, JobFuture, Stats, WaitTimeout, job_submitted
 
 WAIT = 20.0
 
@@ -250,6 +253,55 @@ def test_a_pool_that_refuses_another_worker_leaves_the_job_to_those_at_work(app,
     gate.open()
 
     assert future.result(WAIT) == 7
+
+
+class Refusing(concurrent.futures.Executor):
+    """Runs its first call to the end in another thread, and then refuses it."""
+
+    in_process = True
+
+    def __init__(self, _: object) -> None:
+        self.calls: list[Callable[[], object]] = []
+        self.meanwhile: Callable[[], object] | None = None
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if self.meanwhile is None:
+            self.calls.append(partial(fn, *args, **kwargs))
+            return concurrent.futures.Future()
+        meanwhile, self.meanwhile = self.meanwhile, None
+        for call in (partial(fn, *args, **kwargs), meanwhile):
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_pool_that_refuses_what_it_has_run_takes_no_worker_from_another_job(app, executors):
+    executor = executors(app, max_workers=2, type=f"{__name__}:Refusing")
+    [pool] = [queue_of(app).workers.open().shutdown.__self__]
+    others: list[JobFuture[int]] = []
+    pool.meanwhile = lambda: others.append(executor.submit(int, "7"))
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        executor.submit(int)
+    for call in pool.calls:
+        call()
+
+    assert others[0].result(WAIT) == 7
+
+
+def test_a_receiver_that_cancels_the_last_job_lets_drain_return(app, executors):
+    executor = executors(app, max_pending=1)
+    idle: list[concurrent.futures.Future[None]] = []
+
+    def cancel(_: Flask, future: JobFuture[int], **__: object) -> None:
+        idle.append(queue_of(app).idle())
+        future.cancel()
+
+    with job_submitted.connected_to(cancel):
+        executor.submit(int)
+
+    idle[0].result(0)
 
 
 def test_a_logger_that_raises_costs_neither_outcome_nor_worker(app, executors, monkeypatch, capsys):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
+import itertools
 import random
 import threading
 import time
@@ -15,6 +17,8 @@ from asgiref.sync import async_to_sync
 from flask import Flask, g
 
 from flask_executor import Executor, JobFuture, Stats, WaitTimeout, current_job
+from flask_executor.drains import Drain
+from flask_executor.futures import current_drain
 from tests.conftest import WAIT, Gate, MakeExecutor, at_once
 
 
@@ -380,6 +384,70 @@ def test_a_job_that_waits_inside_an_inline_job_holds_nobody_up(
         return inline.submit(lambda: executor.submit(int, "7").result()).result()
 
     assert executor.submit(outer).result(WAIT) == 7
+
+
+def test_inline_jobs_never_hold_each_other_up_in_a_circle(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    inline = executors(app, name="inline", type="inline")
+    started: list[threading.Thread] = []
+    stacks: list[list[Drain]] = []
+
+    def innermost() -> None:
+        drain = current_drain()
+        assert drain is not None
+        stacks.append(list(itertools.islice(drain.stack(), 9)))
+
+    def left_behind() -> None:
+        gate()
+        inline.submit(innermost)
+
+    def leave_behind() -> None:
+        run = contextvars.copy_context().run
+        started.append(threading.Thread(target=run, args=(inline.submit, left_behind)))
+        started[0].start()
+        gate.await_arrival()
+
+    inline.submit(leave_behind)
+    gate.open()
+    started[0].join(WAIT)
+
+    [stack] = stacks
+    assert len(stack) == len(set(stack))
+
+
+def test_code_that_a_job_leaves_behind_may_wait_as_the_job_ends(
+    app: Flask, executor: Executor
+) -> None:
+    queue = app.extensions["flask_executor."].queue
+    drain = Drain(queue)  # as `current_drain` gives it just before it ends
+
+    assert queue.waits.wait(drain, executor.submit(int, "7"), lambda _: 7, None) == 7
+
+
+def test_what_a_job_left_waiting_does_not_count_for_the_next_one(
+    app: Flask, executor: Executor, gate: Gate
+) -> None:
+    queue = app.extensions["flask_executor."].queue
+    loop = asyncio.new_event_loop()
+    left: list[asyncio.Future[object]] = []
+
+    async def wait_at_gate() -> None:
+        await asyncio.to_thread(gate)
+
+    async def leave_waiting() -> None:
+        left.append(executor.submit_async(wait_at_gate))
+
+    leaving = executor.submit(loop.run_until_complete, leave_waiting())
+    leaving.result(WAIT)
+    while queue.drains():
+        time.sleep(0.01)
+    drain = queue._place(leaving)
+    is_waiting = drain.is_waiting()
+    queue._drain(drain)
+    loop.close()
+
+    assert not is_waiting
 
 
 @pytest.mark.parametrize("is_coroutine", [False, True])
