@@ -223,20 +223,20 @@ class JobFuture(concurrent.futures.Future[T]):
         check_seconds("timeout", timeout)
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[no-any-return]
-        is_retrieved = True
         try:
             result = self._wait("result()", super().result, timeout)
-        except TimeoutError as error:
+        except BaseException as error:
             if error is self._exception:
-                raise
-            is_retrieved = False
-            raise self._wait_timeout(timeout) from None
+                self._is_retrieved = True
+            elif isinstance(error, TimeoutError):
+                raise self._wait_timeout(timeout) from None
+            raise
         else:
             if self._exception is not None:  # One that is false escapes before Python 3.13.4.
+                self._is_retrieved = True
                 raise self._exception
             return result
         finally:
-            self._is_retrieved |= is_retrieved
             del self  # The traceback of the job's exception must not keep its future alive.
 
     def exception(self, timeout: float | None = None) -> BaseException | None:

@@ -635,6 +635,21 @@ def test_giving_up_waiting_is_not_asking_for_the_outcome(
     assert len(app_log(caplog)) == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_to_be_told_not_to_block_an_event_loop_is_not_asking_for_the_outcome(
+    executor: Executor, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def view() -> None:
+        with pytest.raises(RuntimeWarning, match="blocks the event loop"):
+            executor.submit(lambda: fail(gate())).result()
+
+    asyncio.run(view())
+    gate.open()
+    executor.drain(WAIT)
+
+    assert len(app_log(caplog)) == 1
+
+
 ASKING: dict[str, Callable[[JobFuture[Any]], Any]] = {
     "result": lambda future: future.result(),
     "exception": lambda future: future.exception(),
