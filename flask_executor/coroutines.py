@@ -71,6 +71,8 @@ class CoroutineJobs:
 
     def _on_done(self, number: int, task: asyncio.Task[Outcome]) -> None:
         future = self._queue.outside(number)
+        if future is None:
+            return
         # The task itself is cancelled only before its first step.
         if task.cancelled():
             outcome = outcome_of(future, asyncio.CancelledError())
@@ -87,8 +89,10 @@ class CoroutineJobs:
             self._end(number, outcome)
 
     def _end(self, number: int, outcome: Outcome) -> None:
-        end_job(self._queue, self._queue.outside(number), outcome)
-        self._queue.leave(number)
+        if (future := self._queue.outside(number)) is not None:
+            end_job(self._queue, future, outcome)
+            del future
+            self._queue.leave(number)
 
 
 def call_coroutine_function(

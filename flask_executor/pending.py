@@ -163,9 +163,9 @@ class JobQueue:
         elif future._place != "queue":
             self._begin(future, delay, drain)
 
-    def outside(self, number: int) -> JobFuture[Any]:
-        """The coroutine job of this number."""
-        return self._outside[number]
+    def outside(self, number: int) -> JobFuture[Any] | None:
+        """The coroutine job of this number; None in a process forked meanwhile, which lacks it."""
+        return self._outside.get(number)
 
     def leave(self, number: int) -> None:
         """Note that a coroutine job is over."""

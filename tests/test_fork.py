@@ -231,6 +231,30 @@ say(executor.submit(forking).result(20), executor.stats().succeeded)
     assert lines == ["child forking 7", "parent 1"]
 
 
+def test_a_coroutine_job_of_the_callers_own_loop_may_fork() -> None:
+    program = """
+app.config["INLINE_EXECUTOR_TYPE"] = "inline"
+inline = Executor(app, name="inline")
+
+async def forking():
+    return os.fork()
+
+async def main():
+    try:
+        pid = await inline.submit_async(forking)
+    except InheritedJob:
+        say("child")
+        await asyncio.sleep(0)
+    else:
+        assert os.waitpid(pid, 0)[1] == 0
+        say("parent")
+
+asyncio.run(main())
+"""
+
+    assert run(program) == ["child", "parent"]
+
+
 def test_a_child_that_exits_in_the_ordinary_way_finishes_its_own_jobs_first() -> None:
     lines = run("""
 executor.submit(hold, "parent's")
