@@ -115,7 +115,10 @@ def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     Callbacks run in the job's app context, so a future that has some gets its outcome before that
     context is popped; others get it after teardown.
     """
-    cast("Scope", future._scope).context.run(_leave, queue, future, outcome)
+    try:
+        cast("Scope", future._scope).context.run(_leave, queue, future, outcome)
+    except BaseException as error:  # Other code is in these contextvars.
+        _end_anyhow(future, error)
     _tell(future, outcome)
 
 
