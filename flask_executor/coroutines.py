@@ -52,8 +52,8 @@ class CoroutineJobs:
 
     def start(self, future: JobFuture[Any]) -> None:
         """Start the job; in the thread of a running loop."""
-        scope = future._scope
-        if scope is None or not future._start():
+        scope, is_refused = future._scope, self._queue.outside(future.job._number) is None
+        if scope is None or is_refused or not future._start():
             self._queue.leave(future.job._number)
             return
         work = run_on_loop(self._queue, future)

@@ -386,8 +386,9 @@ class JobQueue:
             elif future._runs_on_loop:
                 self.coroutines.put(future)
         except BaseException as error:
-            if drain is not None and drain.first is not future:
-                raise  # It has begun: this is Ctrl-C.
+            has_begun = future.running() if drain is None else drain.first is not future
+            if has_begun:
+                raise  # This is Ctrl-C.
             if self._take_back(future, drain):
                 raise _as_refusal(error) from error
 

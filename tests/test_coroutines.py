@@ -499,3 +499,37 @@ def test_a_job_whose_contextvars_cannot_be_entered_again_ends_all_the_same(app, 
     scope.context.run(end_job, queue, future, Outcome("succeeded", 0))
 
     assert isinstance(future.exception(0), RuntimeError)
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_an_interrupted_submit_runs_the_job_whole_or_not_at_all(app, executors, gate, has_begun):
+    executor = executors(app)
+    coroutines = app.extensions["flask_executor."].queue.coroutines
+    call = coroutines._call
+    calls = []
+    torn_down = []
+    app.teardown_appcontext(torn_down.append)
+
+    async def job():
+        await asyncio.to_thread(gate)
+
+    def interrupt(fn):
+        if has_begun:
+            call(fn)
+            gate.await_arrival()
+        calls.append(fn)
+        raise KeyboardInterrupt
+
+    coroutines._call = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(job)
+    coroutines._call = call
+    if not has_begun:
+        call(calls[0])
+    gate.open()
+    executor.submit(asyncio.sleep, 0).result(WAIT)
+    executor.drain(WAIT)
+
+    stats = executor.stats()
+    assert (stats.submitted, stats.succeeded, len(torn_down)) == (1 + has_begun,) * 3
+    assert (stats.pending, stats.running) == (0, 0)
