@@ -62,7 +62,7 @@ class CoroutineJobs:
         with self._lock:
             self.counts.started += 1
         future._task = task
-        # By its number: nothing on the way holds the future when the queue is idle.
+        # By its number, so that nothing on the way holds the future, either.
         task.add_done_callback(partial(self._on_done, future.job._number))
 
     def _cancel(self, future: JobFuture[Any]) -> None:
@@ -81,16 +81,18 @@ class CoroutineJobs:
         with self._lock:
             self.counts.count_end(outcome)
         may_block = not self._queue.inline and _may_block(future)
-        del future
+        ended = [outcome]
+        del future, outcome
         if may_block:
             # The task's last step is over: another thread can enter its contextvars now.
-            self._queue.run_end(self._end, number, outcome)
+            self._queue.run_end(self._end, number, ended)
         else:
-            self._end(number, outcome)
+            self._end(number, ended)
 
-    def _end(self, number: int, outcome: Outcome) -> None:
+    def _end(self, number: int, ended: list[Outcome]) -> None:
+        # The list is emptied, so that nothing on the way here holds the outcome when all is idle.
         if (future := self._queue.outside(number)) is not None:
-            end_job(self._queue, future, outcome)
+            end_job(self._queue, future, ended.pop())
             del future
             self._queue.leave(number)
 

@@ -1,4 +1,4 @@
-"""The calls that run the jobs of a queue."""
+"""Those who run the jobs of a queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ __all__ = ["Drain"]
 
 
 class Drain:
-    """A call that runs jobs of *queue*, and its part of the counts."""
+    """A worker of *queue* at its work: the job that it is at, and its part of the counts.
+
+    It lasts for one call of the pool's, and is then used for another.
+    """
 
     __slots__ = (
         "awaited",

@@ -85,7 +85,7 @@ class JobQueue:
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._waiting: deque[JobFuture[Any]] = deque()
-        self.lock = threading.RLock()  # guards all below
+        self.lock = threading.RLock()  # guards all below, but for a look
         self.is_closed = False
         self.is_given_up = False  # what is left at the end of its time
         self.room = Room(self, settings.max_pending)
@@ -164,7 +164,7 @@ class JobQueue:
             self._begin(future, delay, drain)
 
     def outside(self, number: int) -> JobFuture[Any] | None:
-        """The coroutine job of this number; None in a process forked meanwhile, which lacks it."""
+        """The job of this number that no drain has; None if it has gone, as in a forked process."""
         return self._outside.get(number)
 
     def leave(self, number: int) -> None:

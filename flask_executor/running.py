@@ -178,7 +178,7 @@ def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
         if future._limit is None or not future.done():
             _announce(queue, future, outcome)
             if future._has_callbacks:
-                future._release_call()
+                future._release_call()  # Callbacks find nothing held that only the call needed.
                 future._set_outcome(outcome)
         cast("Scope", future._scope).pop(outcome.exception)
     except BaseException as error:

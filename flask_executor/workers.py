@@ -47,7 +47,7 @@ class Workers:
         self._on_first_open = on_first_open
         self._ticket: Ticket | None = None
         self._lock = threading.RLock()  # as JobQueue's, which says why
-        self._pool: Pool | None = None  # guarded by _lock
+        self._pool: Pool | None = None  # changed with _lock held
         self._has_opened = False  # guarded by _lock
 
     def open(self) -> Pool:
