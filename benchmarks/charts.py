@@ -85,9 +85,9 @@ def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     return _svg(title, bottom + 30, body())
 
 
-def rates(title: str, values: Mapping[str, float]) -> str:
-    """Draw how many there are in a second, from 0; each has its number at its end."""
-    left, right, top, line = 130, WIDTH - 110, 48, 28
+def amounts(title: str, values: Mapping[str, float], *, unit: str = "", left: int = 130) -> str:
+    """Draw how much there is of each, from 0; the number is at its end, the name *left* of it."""
+    right, top, line = WIDTH - 110, 48, 28
     most = max(values.values())
 
     def body() -> Iterator[str]:
@@ -96,7 +96,7 @@ def rates(title: str, values: Mapping[str, float]) -> str:
             width = (right - left) * value / most
             yield _text(left - 10, y + 15, name, "end")
             yield f'<rect class="bar" x="{left}" y="{y}" width="{width:.1f}" height="20"/>'
-            yield _text(left + width + 8, y + 15, f"{value:,.0f}/s")
+            yield _text(left + width + 8, y + 15, f"{value:,.0f}{unit}")
 
     return _svg(title, top + line * len(values) + 8, body())
 

@@ -21,6 +21,7 @@ REDIS = "redis[hiredis]==8.1.0"
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     # What the package requires is here so that the environment is made anew when that changes.
     "ours": (f"--editable={ROOT}", *(requires("Flask-Executor") or ()), FLASK, ASGIREF, GUNICORN),
+    "parts": (FLASK, ASGIREF),
     "pool": (FLASK, ASGIREF),
     "flask_executor_1": ("Flask-Executor==1.0.0", FLASK, ASGIREF),
     "to_thread": (FLASK, ASGIREF),

@@ -13,9 +13,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from charts import Bar, bars, lines, rates
+from charts import Bar, amounts, bars, lines
 from growth import GROWTHS
-from results import read_growths, read_runs
+from results import read_growths, read_instructions, read_runs
 from rows import READ_BACK, ROWS, UNITS, show
 
 if TYPE_CHECKING:
@@ -38,13 +38,17 @@ def write_page() -> None:
 
 def files() -> dict[str, str]:
     """Make what is written, by its name in docs/."""
-    runs, growths = read_runs(), read_growths()
+    runs, growths, counts = read_runs(), read_growths(), read_instructions()
     sections = [section(run, growths.get(run.minor)) for run in runs]
     template = Template((HERE / "page.md").read_text("utf-8"))
-    page = template.substitute(runs="\n".join(sections), limits=limits())
+    counted = [part for each in counts.items() for part in instruction_parts(*each)]
+    page = template.substitute(
+        runs="\n".join(sections), instructions="\n".join(counted), limits=limits()
+    )
     pictures = [of_run for run in runs for of_run in (ratios_picture(run), rates_picture(run))]
     for minor, run in growths.items():
         pictures += [growth_picture(minor, grown) for grown in run.results]
+    pictures += [instructions_picture(*each) for each in counts.items()]
     return {"benchmarks.md": page.rstrip() + "\n"} | dict(pictures)
 
 
@@ -84,6 +88,15 @@ def growth_parts(title: str, run: Run[Grown]) -> list[str]:
     return parts
 
 
+def instruction_parts(minor: str, counts: dict[str, int]) -> list[str]:
+    """Show how many instructions jobs take on a Python."""
+    picture, _ = instructions_picture(minor, counts)
+    rows = [(title, f"{count:,}") for title, count in counts.items()]
+    heading = ("for one job", f"instructions on CPython {minor}")
+    image = f"![Instructions on CPython {minor}, as bars]({picture})"
+    return [image, "", *table(heading, rows), ""]
+
+
 def origin(run: Run[Any]) -> tuple[str, str]:
     """Say where a run's numbers come from."""
     return (
@@ -118,12 +131,9 @@ def cells(row: Row, result: Result) -> tuple[str, ...]:
 
 
 def limits() -> str:
-    """Say what limits ours, where that is known."""
-    known = [row for row in ROWS if row.limit]
-    if not known:
-        return ""
-    items = [f"- {row.work.title}, against {row.against}: {row.limit}" for row in known]
-    return "\n".join(["## Where the rest goes", "", *items])
+    """Say what keeps ours from being less."""
+    works = dict.fromkeys(row.work for row in ROWS)
+    return "\n".join(f"- **{work.title}**: {work.limit}" for work in works if work.limit)
 
 
 def ratios_picture(run: Run[Result]) -> tuple[str, str]:
@@ -143,8 +153,15 @@ def rates_picture(run: Run[Result]) -> tuple[str, str]:
     pairs = paired(run, READ_BACK)
     each = {row.against: 1 / result.theirs for row, result in pairs if result.theirs}
     title = f"Jobs per second on CPython {run.minor}: longer is better"
-    svg = rates(title, {"Flask-Executor": 1 / pairs[0][1].ours} | each)
+    svg = amounts(title, {"Flask-Executor": 1 / pairs[0][1].ours} | each, unit="/s")
     return f"images/benchmarks-{run.minor}-read-back.svg", svg
+
+
+def instructions_picture(minor: str, counts: dict[str, int]) -> tuple[str, str]:
+    """Draw how many instructions jobs take."""
+    bare = {title.replace("`", ""): count for title, count in counts.items()}
+    svg = amounts(f"Instructions for one job on CPython {minor}", bare, left=400)
+    return f"images/benchmarks-{minor}-instructions.svg", svg
 
 
 def growth_picture(minor: str, grown: Grown) -> tuple[str, str]:

@@ -126,6 +126,12 @@ def cpu() -> str:
     return models[0] if models else platform.machine()
 
 
+def read_instructions() -> dict[str, dict[str, int]]:
+    """Read how many instructions jobs take, by Python's version, the oldest first."""
+    paths = sorted(RESULTS.glob("instructions-3.*.json"), key=lambda path: int(path.stem[15:]))
+    return {path.stem.partition("-")[2]: json.loads(path.read_text("utf-8")) for path in paths}
+
+
 def read_runs() -> list[Run[Result]]:
     """Read the last comparison of each Python, the oldest Python first."""
     return sorted(_read("", Result), key=lambda run: int(run.minor.partition(".")[2]))
