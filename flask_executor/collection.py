@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
-import itertools
 import threading
+from collections import OrderedDict
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +32,9 @@ class FutureCollection:
         self.max_length = max_length
         self._lock = threading.RLock()  # as JobQueue's, which says why
         self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}  # guarded by _lock
-        self._done: dict[Hashable, None] = {}  # the keys of those that are done; guarded by _lock
+        # The keys of those that are done; guarded by _lock. Taken out at the front, which a dict
+        # looks for beyond all that were there before.
+        self._done: OrderedDict[Hashable, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._futures)
@@ -69,7 +71,8 @@ class FutureCollection:
         self._lock = threading.RLock()
         for future in self._futures.values():
             future._condition = threading.Condition()  # Somebody may have held the lock.
-        self._done = {key: None for key, future in self._futures.items() if future.done()}
+        done = [key for key, future in self._futures.items() if future.done()]
+        self._done = OrderedDict.fromkeys(done)
 
     def get(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
         """The future under *key*, which stays."""
@@ -146,10 +149,8 @@ class FutureCollection:
     def _take_excess(self) -> list[concurrent.futures.Future[Any]]:
         if self.max_length is None:
             return []
-        excess = list(itertools.islice(self._done, max(len(self._futures) - self.max_length, 0)))
-        for key in excess:
-            del self._done[key]
-        return [self._futures.pop(key) for key in excess]
+        excess = min(len(self._futures) - self.max_length, len(self._done))
+        return [self._futures.pop(self._done.popitem(last=False)[0]) for _ in range(excess)]
 
 
 def check_key(key: Hashable) -> None:
