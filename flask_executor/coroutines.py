@@ -19,6 +19,8 @@ from .stats import Counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from flask import Flask
+
     from .futures import JobFuture
     from .pending import JobQueue
     from .running import Outcome
@@ -80,7 +82,7 @@ class CoroutineJobs:
             outcome = task.result()
         with self._lock:
             self.counts.count_end(outcome)
-        may_block = not self._queue.inline and _may_block(future)
+        may_block = not self._queue.inline and _may_block(self._queue.app, future)
         ended = [outcome]
         del future, outcome
         if may_block:
@@ -122,6 +124,6 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     return any(map(iscoroutinefunction, (fn, type(fn).__call__)))  # pyright: ignore[reportDeprecated]
 
 
-def _may_block(future: JobFuture[Any]) -> bool:
+def _may_block(app: Flask, future: JobFuture[Any]) -> bool:
     has_teardown = future._scope is not None and future._scope.has_teardown()
-    return future._has_callbacks or has_teardown or is_end_heard()
+    return future._has_callbacks or has_teardown or is_end_heard(app)

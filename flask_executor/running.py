@@ -216,7 +216,7 @@ def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None
 def _announce_apart(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     """Announce the end of a job that does not run in this thread: in a copy of its scope."""
     is_logged = outcome.state == "failed" and queue.settings.propagate_exceptions
-    if is_logged or signals.is_end_heard():
+    if is_logged or signals.is_end_heard(queue.app):
         _tell_apart(queue, future, _announce, queue, future, outcome)
 
 

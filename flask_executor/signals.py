@@ -47,9 +47,10 @@ job_cancelled = _signals.signal(
 )
 
 
-def is_end_heard() -> bool:
-    """Whether there is a receiver of a signal that is sent at the end of a job that ran."""
-    return bool(job_succeeded.receivers or job_failed.receivers or job_cancelled.receivers)
+def is_end_heard(app: Flask) -> bool:
+    """Whether *app* has a receiver of a signal that is sent at the end of a job that ran."""
+    ends = (job_succeeded, job_failed, job_cancelled)
+    return any(signal.receivers and signal.has_receivers_for(app) for signal in ends)
 
 
 def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:

@@ -13,6 +13,10 @@ import pytest
 from tests.conftest import ROOT, WAIT
 from tests.test_servers import TESTS, served
 
+GOES_ON = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="asyncio does not go on in a child there"
+)
+
 # What a program has to begin with. In the child `check` runs, and the parent tells how it ended.
 PRELUDE = """
 import asyncio, concurrent.futures, os, sys, threading, traceback
@@ -135,7 +139,7 @@ executor.drain(20)
     }
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio does not go on in a child there")
+@GOES_ON
 def test_an_await_that_goes_on_in_a_child_fails_there() -> None:
     lines = run("""
 async def main():
@@ -231,6 +235,7 @@ say(executor.submit(forking).result(20), executor.stats().succeeded)
     assert lines == ["child forking 7", "parent 1"]
 
 
+@GOES_ON
 def test_a_coroutine_job_of_the_callers_own_loop_may_fork() -> None:
     program = """
 app.config["INLINE_EXECUTOR_TYPE"] = "inline"

@@ -243,3 +243,19 @@ def test_a_time_that_is_no_number_is_refused(executor: Executor, value: Any) -> 
     for decorate in (executor.options, executor.job):
         with pytest.raises(TypeError, match=r"^timeout is .*; expected a number of seconds"):
             decorate(timeout=value)
+
+
+def test_a_receiver_of_another_app_opens_no_app_context_when_time_is_up(
+    app: Flask, executor: Executor, gate: Gate
+) -> None:
+    seen: list[BaseException | None] = []
+    app.teardown_appcontext(seen.append)
+    other = Flask("other")
+
+    with job_failed.connected_to(print, other):
+        future = executor.options(timeout=0.05).submit(gate)
+
+        assert isinstance(future.exception(WAIT), JobTimeout)
+        assert seen == []
+        gate.open()
+        executor.drain(WAIT)
