@@ -128,13 +128,12 @@ def cpu() -> str:
 
 def read_instructions() -> dict[str, dict[str, int]]:
     """Read how many instructions jobs take, by Python's version, the oldest first."""
-    paths = sorted(RESULTS.glob("instructions-3.*.json"), key=lambda path: int(path.stem[15:]))
-    return {path.stem.partition("-")[2]: json.loads(path.read_text("utf-8")) for path in paths}
+    return dict(_files("instructions-"))
 
 
 def read_runs() -> list[Run[Result]]:
     """Read the last comparison of each Python, the oldest Python first."""
-    return sorted(_read("", Result), key=lambda run: int(run.minor.partition(".")[2]))
+    return list(_read("", Result))
 
 
 def read_growths() -> dict[str, Run[Grown]]:
@@ -143,6 +142,12 @@ def read_growths() -> dict[str, Run[Grown]]:
 
 
 def _read(prefix: str, kind: type[OneResult]) -> Iterator[Run[OneResult]]:
-    for path in RESULTS.glob(f"{prefix}3.*.json"):
-        run = json.loads(path.read_text("utf-8"))
+    for _, run in _files(prefix):
         yield Run(**run | {"results": [kind(**each) for each in run["results"]]})
+
+
+def _files(prefix: str) -> Iterator[tuple[str, Any]]:
+    """Read what is there for each Python, by its minor version, the oldest first."""
+    paths = {path.stem.removeprefix(prefix): path for path in RESULTS.glob(f"{prefix}3.*.json")}
+    for minor in sorted(paths, key=lambda minor: int(minor.partition(".")[2])):
+        yield minor, json.loads(paths[minor].read_text("utf-8"))

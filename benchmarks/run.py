@@ -33,7 +33,7 @@ from rows import ROWS
 from turns import take_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from results import Run
     from rows import Row
@@ -73,9 +73,7 @@ def compare(rows: list[Row], run: Run[Any], options: argparse.Namespace) -> None
             plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
             print(LINE.format(row.work.name, *plain), flush=True)
     if options.jobs == JOBS and not options.only:
-        packages = {side: versions_in(side) for side in sides}
-        dataclasses.replace(run, packages=packages, results=results).write()
-        write_page()
+        write_down(run, sides, results)
 
 
 def watch_growth(run: Run[Any], options: argparse.Namespace) -> None:
@@ -88,9 +86,14 @@ def watch_growth(run: Run[Any], options: argparse.Namespace) -> None:
         for line in growth_cells(growth, grown):
             print(("{:>16}" + "  {:>18}" * len(grown.points)).format(*line), flush=True)
     if options.jobs == JOBS:
-        packages = {side: versions_in(side) for side in SIDES}
-        dataclasses.replace(run, packages=packages, results=results).write("growth-")
-        write_page()
+        write_down(run, SIDES, results, "growth-")
+
+
+def write_down(run: Run[Any], sides: Iterable[str], results: list[Any], prefix: str = "") -> None:
+    """Keep what came out, and write the page with it."""
+    packages = {side: versions_in(side) for side in sides}
+    dataclasses.replace(run, packages=packages, results=results).write(prefix)
+    write_page()
 
 
 def measured(rows: list[Row], rounds: int, jobs: int) -> Iterator[tuple[Row, Result]]:

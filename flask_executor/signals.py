@@ -50,7 +50,7 @@ job_cancelled = _signals.signal(
 def is_end_heard(app: Flask) -> bool:
     """Whether *app* has a receiver of a signal that is sent at the end of a job that ran."""
     ends = (job_succeeded, job_failed, job_cancelled)
-    return any(signal.receivers and signal.has_receivers_for(app) for signal in ends)
+    return any(signal.has_receivers_for(app) for signal in ends)
 
 
 def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:

@@ -57,4 +57,4 @@ def run_in_copy() -> None:
 
 if __name__ == "__main__":
     parts = {"app-context": push_and_pop, "future": resolve_future, "contextvars": run_in_copy}
-    serve({name: work_of(part) for name, part in parts.items()} | {"nothing": work_of(noop)})
+    serve({name: work_of(part) for name, part in parts.items()})
