@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from collections import deque
+from typing import Any
 
 __all__ = ["LightCondition"]
 
+# The class of what `threading.RLock` makes: the interpreter's own, or gevent's.
+_RLock: Any = type(threading.RLock())
 
-class LightCondition(threading.Condition):
-    """A future's `threading.Condition`, which takes little until somebody waits for it.
 
-    The stdlib's binds five methods of its lock and makes a deque as soon as it is made: more than
-    half of what a waiting job took, and few are ever waited for. Until then it can do what
-    futures do, and no more: `notify_all`, not `notify`.
+class LightCondition(_RLock, threading.Condition):  # type: ignore[misc]
+    """A future's `threading.Condition`, which is its own lock.
+
+    The stdlib's has a lock beside it, binds five methods of that and makes a deque as soon as it is
+    made: more than half of what a waiting job took, and few are ever waited for. This one makes the
+    deque when somebody waits.
     """
 
-    _waiters: Collection[Any] = ()
+    _waiters: deque[Any] | tuple[()] = ()
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Acquire the lock, and tell whether that succeeded in time."""
-        return self._lock.acquire(blocking, timeout)
-
-    def release(self) -> None:
-        """Release the lock."""
-        self._lock.release()
+    __init__ = _RLock.__init__  # not that of Condition, which would make all of it
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until notified, at most *timeout* seconds, and tell whether that came."""
         if not self._waiters:
-            super().__init__(self._lock)
-        return super().wait(timeout)
+            self._waiters = deque()
+        return threading.Condition.wait(self, timeout)
 
     def notify_all(self) -> None:
         """Wake all who wait."""
         if self._waiters:
-            super().notify_all()
+            threading.Condition.notify_all(self)
