@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import signals
 from .aio import stream
 from .chunks import Chunk, call_in_copy
+from .context import capture
 from .coroutines import call_coroutine_function, is_coroutine_function
 from .exceptions import InheritedJob
 from .fork import begin_afresh_in_children
@@ -84,9 +85,7 @@ class AppExecutor:
         queue = self.queue
         queue.check_open()
         job = JobInfo(queue, fn, key)
-        if timeout is None and isinstance(fn, Job):
-            timeout = fn.timeout
-        scope = scope or queue.capture()
+        scope = scope or capture(queue.app, queue.settings)
         future: JobFuture[T] = self._make_future(job, scope, fn, args, kwargs, timeout=timeout)
         for callback in self.executor._default_done_callbacks:
             future.add_done_callback(callback)
@@ -128,16 +127,20 @@ class AppExecutor:
         timeout: float | None,
     ) -> JobFuture[Any]:
         queue = self.queue
-        is_coroutine = _is_coroutine_function(fn)
+        if isinstance(fn, Job):
+            is_coroutine = fn.is_coroutine_function
+            timeout = fn.timeout if timeout is None else timeout
+        else:
+            is_coroutine = is_coroutine_function(fn)
         if not queue.in_process:
             call = queue.workers.pack(job, timeout, fn, args, kwargs)
             if is_coroutine and timeout is not None:
                 timeout += GRACE  # over there it is cancelled in time, and then cleans up
-            return JobFuture(job, scope, run, call, {}, timeout=timeout)
+            return JobFuture(job, scope, run, call, {}, timeout)
         if not is_coroutine:
-            return JobFuture(job, scope, fn, args, kwargs, timeout=timeout)
+            return JobFuture(job, scope, fn, args, kwargs, timeout)
         if queue.has_loop():
-            return JobFuture(job, scope, fn, args, kwargs, runs_on_loop=True, timeout=timeout)
+            return JobFuture(job, scope, fn, args, kwargs, timeout, runs_on_loop=True)
         call = (job.name, timeout, fn, *args)
         return JobFuture(job, scope, call_coroutine_function, call, kwargs)
 
@@ -194,7 +197,7 @@ class AppExecutor:
         # Each item, or chunk, is a job of its own, which sees what is here now.
         check_callable(fn)
         timeout = None
-        scope = self.queue.capture()
+        scope = capture(self.queue.app, self.queue.settings)
         if self._goes_in_chunks(fn, chunksize):
             if isinstance(fn, Job) and fn.timeout is not None:
                 timeout = fn.timeout * chunksize

@@ -369,29 +369,24 @@ class Executor(concurrent.futures.Executor):
         served = app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
         return served
 
-    def _of(self, app: Flask) -> AppExecutor | None:
-        found: AppExecutor | None = app.extensions.get(self._extension_key)
-        if found is None or found.executor is not self:
-            return None
-        return found if found.is_usable() else self._serve(app, found.queue.settings)
-
     def _here(self) -> AppExecutor:
         app = current_app_or_none()
-        if app is None:
-            app = self._only_app()
-        found = self._of(app)
-        if found is None:
+        return self._of(self._only_app() if app is None else app)
+
+    def _of(self, app: Flask) -> AppExecutor:
+        found: AppExecutor | None = app.extensions.get(self._extension_key)
+        if found is None or found.executor is not self:
             raise NotInitialised(
                 f"{self!r} is not initialised for the app {app.name!r}; call executor.init_app(app)"
             )
-        return found
+        return found if found.is_usable() else self._serve(app, found.queue.settings)
 
     def _queues(self, *, refused_in_job: str | None = None) -> list[JobQueue]:
         """The current app's queue, or outside an app context, those of all apps."""
         if current_app_or_none() is not None:
             queues = [self._here().queue]
         else:
-            queues = [found.queue for app in self._apps if (found := self._of(app)) is not None]
+            queues = [self._of(app).queue for app in self._apps]
         job = running_job.get(None)
         if refused_in_job and job is not None and job._queue in queues:
             raise RuntimeError(

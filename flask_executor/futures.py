@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from .aio import Waiter
 from .collection import FutureCollection, State, state_of
 from .conditions import LightCondition
+from .context import capture
 from .exceptions import JobTimeout, WaitTimeout
 from .loop import Mailbox, running_loop
 from .settings import check_seconds
@@ -136,7 +137,7 @@ class JobFuture(concurrent.futures.Future[T]):
     Done callbacks run in the job's own app context, before its teardown; those of a job that was
     cancelled while it waited, or that ran in another process, in a copy of it.
 
-    :param scope: where the job runs; None once it is over
+    :param scope: where the job runs
     :param timeout: seconds that the job may run
     """
 
@@ -157,16 +158,15 @@ class JobFuture(concurrent.futures.Future[T]):
         "job",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - called for each job, and cheaper so
         self,
         job: JobInfo,
         scope: Scope,
         fn: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
-        runs_on_loop: bool = False,
         timeout: float | None = None,
+        runs_on_loop: bool = False,
     ) -> None:
         # All that the stdlib's `__init__` does, but for the condition.
         self._condition: threading.Condition = LightCondition()
@@ -180,8 +180,8 @@ class JobFuture(concurrent.futures.Future[T]):
         self._runs_on_loop = runs_on_loop
         self._task: asyncio.Task[Outcome] | None = None
         self.job = job
-        self._scope: Scope | None = scope
-        self._fn: Callable[..., T] = fn  # None after `_release_call`
+        self._scope: Scope | None = scope  # None after `_release`
+        self._fn: Callable[..., T] = fn  # None after `_release` or `_release_call`
         self._args = args
         self._kwargs: dict[str, Any] | None = kwargs or None
         self._has_callbacks = False
@@ -359,6 +359,12 @@ class JobFuture(concurrent.futures.Future[T]):
         """Whether it waits for room in the queue, or has given that up."""
         return self._place in {"line", "delayed line"}
 
+    def _end(self, outcome: Outcome) -> None:
+        """Let go of all that only the job needed, and end it, if that has not been done."""
+        self._release()
+        if self._state == RUNNING:
+            self._set_outcome(outcome)
+
     def _set_outcome(self, outcome: Outcome) -> None:
         """End the job."""
         if outcome.state == "succeeded":
@@ -373,7 +379,8 @@ class JobFuture(concurrent.futures.Future[T]):
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
         scope = self._scope
         if scope is None:
-            self.job._queue.capture().call(fn, *args)
+            queue = self.job._queue
+            capture(queue.app, queue.settings).call(fn, *args)
         else:
             scope.copy().call(call_as_job, self.job, fn, *args)
 
@@ -388,8 +395,9 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def _release(self) -> None:
         """Let go of all that only the job needed."""
-        self._release_call()
-        self._scope = self._task = self._limit = None
+        self._fn = None  # type: ignore[assignment]
+        self._args = ()
+        self._kwargs = self._scope = self._task = self._limit = None
 
     def _release_call(self) -> None:
         """Let go of the function and its arguments."""

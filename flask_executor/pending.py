@@ -14,7 +14,6 @@ from operator import call
 from typing import TYPE_CHECKING, Any
 
 from . import closing, signals
-from .context import capture
 from .coroutines import CoroutineJobs
 from .delays import DelayedJobs
 from .drains import Drain
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from blinker import NamedSignal
     from flask import Flask
 
-    from .context import Scope
     from .futures import JobFuture, JobInfo
     from .pools import Backend
     from .settings import Settings
@@ -114,10 +112,6 @@ class JobQueue:
     def drains(self) -> list[Drain]:
         """All that are at work here."""
         return [*self._drains, *self._helpers]
-
-    def capture(self) -> Scope:
-        """What a job submitted here and now may see."""
-        return capture(self.app, self.settings)
 
     def has_loop(self) -> bool:
         """Whether a coroutine job submitted here and now runs on a loop of this process."""
@@ -353,20 +347,18 @@ class JobQueue:
             self._outside[future.job._number] = future
         elif future._runs_on_loop:
             self._outside[future.job._number] = future
+        elif len(self._drains) >= self.workers.open().max_workers:
+            future._place = "queue"
+            self._waiting.append(future)
         else:
-            drain = self._place(future)  # before the job is counted, as it may fail
+            drain = self._drain_for(future)
         self._submitted += 1
         if self.room.reserved:
             self.room.use(future)
         return drain
 
-    def _place(self, future: JobFuture[Any]) -> Drain | None:
+    def _drain_for(self, future: JobFuture[Any]) -> Drain:
         # Called with the lock held.
-        max_workers = self.workers.open().max_workers
-        if len(self._drains) >= max_workers:
-            future._place = "queue"
-            self._waiting.append(future)
-            return None
         future._place = "drain"
         drain = self._spare.pop() if self._spare else Drain(self)
         drain.first, drain.outer = future, current_drain() if self.inline else None

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import signals
 from .chunks import ChunkFailed
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from .context import Scope
     from .drains import Drain
     from .futures import JobFuture
     from .pending import JobQueue
@@ -41,19 +40,32 @@ _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _STOPPED = (*_CANCELLED, JobTimeout)
 
 
-class Outcome(NamedTuple):
-    """How a job ended; decided once, as a request to cancel may still come while it is told."""
+class Outcome:
+    """How a job ended; decided once, as a request to cancel may still come while it is told.
 
-    state: Literal["succeeded", "failed", "cancelled"]
-    result: Any = None
-    exception: BaseException | None = None
+    :param result: what it returned; of a chunk that failed, what its items did before
+    """
+
+    __slots__ = ("exception", "result", "state")
+
+    def __init__(
+        self,
+        state: Literal["succeeded", "failed", "cancelled"],
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        self.state = state
+        self.result = result
+        self.exception = exception
 
 
 def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
     """Run a job that has been started, in the calling thread."""
     try:
-        outcome = cast("Scope", future._scope).context.run(_run, queue, counts, future)
-        _tell(future, outcome)
+        outcome = future._scope.context.run(_run, queue, counts, future)  # type: ignore[union-attr]
+        future._end(outcome)
+    except BaseException as error:
+        _end_anyhow(future, error)
     finally:
         # A traceback keeps its frames and, through f_back, their callers. Emptied, this one does
         # not keep the future alive with its own exception; nor do the next ones down.
@@ -116,31 +128,38 @@ def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     context is popped; others get it after teardown.
     """
     try:
-        cast("Scope", future._scope).context.run(_leave, queue, future, outcome)
-    except BaseException as error:  # Other code is in these contextvars.
+        future._scope.context.run(_leave, queue, future, outcome)  # type: ignore[union-attr]
+        future._end(outcome)
+    except BaseException as error:  # Other code may be in these contextvars.
         _end_anyhow(future, error)
-    _tell(future, outcome)
 
 
-def outcome_of(future: JobFuture[Any], error: BaseException) -> Outcome:
+def outcome_of(future: JobFuture[Any], error: BaseException, result: Any = None) -> Outcome:
     """How the job ended that raised *error*, whose traceback begins in the frame that caught it."""
     # That frame holds the future: with it in the traceback, neither would ever be freed. A frozen
     # dataclass would refuse the assignment.
     if error.__traceback__ is not None:
         BaseException.with_traceback(error, error.__traceback__.tb_next)
     if future.job.cancel_requested and isinstance(error, _CANCELLED):
-        return Outcome("cancelled", exception=error)
+        return Outcome("cancelled", result, error)
     if not isinstance(error, StopIteration):
-        return Outcome("failed", exception=error)
+        return Outcome("failed", result, error)
     # It would end the generator or the coroutine of whoever asks for the result; see PEP 479.
     replacement = RuntimeError("the job raised StopIteration")
     replacement.__cause__ = error
-    return Outcome("failed", exception=replacement)
+    return Outcome("failed", result, replacement)
 
 
 def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
     try:
-        outcome = _work(queue, future)
+        try:
+            _enter(queue, future)
+            outcome = Outcome("succeeded", future._fn(*future._args, **(future._kwargs or {})))
+        except ChunkFailed as failed:
+            error = cast("BaseException", failed.__cause__)
+            outcome = outcome_of(future, error, failed.results)
+        except BaseException as error:
+            outcome = outcome_of(future, error)
         if future._limit is not None and not future._limit.stop():
             outcome = _end_late(queue, future, outcome)
         counts.count_end(outcome)
@@ -150,22 +169,9 @@ def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
         future = outcome = None  # type: ignore[assignment] # as in `run_here`
 
 
-def _work(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
-    try:
-        _enter(queue, future)
-        return Outcome("succeeded", future._fn(*future._args, **(future._kwargs or {})))
-    except ChunkFailed as failed:
-        error = cast("BaseException", failed.__cause__)
-        return outcome_of(future, error)._replace(result=failed.results)
-    except BaseException as error:
-        return outcome_of(future, error)
-    finally:
-        del future
-
-
 def _enter(queue: JobQueue, future: JobFuture[Any]) -> None:
     running_job.set(future.job)
-    cast("Scope", future._scope).push()
+    future._scope.push()  # type: ignore[union-attr]
     if future._timeout is not None and not future._runs_on_loop:
         future._limit = _limit(queue, future, partial(queue.run_apart, _time_out, queue, future))
         future._limit.start()
@@ -180,24 +186,14 @@ def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
             if future._has_callbacks:
                 future._release_call()  # Callbacks find nothing held that only the call needed.
                 future._set_outcome(outcome)
-        cast("Scope", future._scope).pop(outcome.exception)
-    except BaseException as error:
-        _end_anyhow(future, error)
-
-
-def _tell(future: JobFuture[Any], outcome: Outcome) -> None:
-    try:
-        future._release()
-        if not future.done():
-            future._set_outcome(outcome)
+        future._scope.pop(outcome.exception)  # type: ignore[union-attr]
     except BaseException as error:
         _end_anyhow(future, error)
 
 
 def _end_anyhow(future: JobFuture[Any], error: BaseException) -> None:
     # Not the job's doing. Nobody is to wait for ever.
-    if not future.done():
-        future.set_exception(error)
+    future._end(Outcome("failed", exception=error))
 
 
 def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
@@ -258,7 +254,7 @@ def _outcome_there(
         return outcome_of(future, unreadable)
     if error is None:
         return Outcome("succeeded", result)
-    return outcome_of(future, error)._replace(result=result)
+    return outcome_of(future, error, result)
 
 
 def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: Outcome) -> None:

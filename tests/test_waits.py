@@ -442,7 +442,7 @@ def test_what_a_job_left_waiting_does_not_count_for_the_next_one(
     leaving.result(WAIT)
     while queue.drains():
         time.sleep(0.01)
-    drain = queue._place(leaving)
+    drain = queue._drain_for(leaving)
     is_waiting = drain.is_waiting()
     queue._drain(drain)
     loop.close()
