@@ -43,7 +43,8 @@ class Executor(concurrent.futures.Executor):
     One executor may serve several apps, each with its own settings, pool and stored futures. It
     works for the app whose context the caller is in, and where there is none, for its only app.
 
-    :param app: the app to initialise; `init_app` does it later
+    :param app: the app to initialise, which lives as long as the executor does. `init_app` does it
+        later, and leaves the app to its owner
     :param name: for a second executor in an app: ``mail`` reads ``MAIL_EXECUTOR_TYPE`` and so on
     :raises TypeError: if *app* is no Flask app, or *name* no str
     :raises ValueError: if *name* has other characters than letters, digits and underscores
@@ -61,6 +62,7 @@ class Executor(concurrent.futures.Executor):
         self._extension_key = f"flask_executor.{name}"
         if app is not None:
             self.init_app(app)
+            self._app = unwrap(app)  # held: of Executor(Flask(__name__)), nobody else does
 
     def init_app(self, app: Flask) -> None:
         """Read the config of *app* and make this executor available to it. Starts no thread.

@@ -7,7 +7,7 @@ import threading
 import weakref
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 
 from flask_executor import Executor, WaitTimeout
 
@@ -123,7 +123,8 @@ def test_an_executor_shows_whom_it_serves():
 
 def test_an_app_that_is_dropped_is_collected_with_its_pool():
     app = Flask("app")
-    executor = Executor(app)
+    executor = Executor()
+    executor.init_app(app)
     executor.submit(int).result(WAIT)
     (worker,) = [thread for thread in threading.enumerate() if thread.name.endswith("-app_0")]
     ref = weakref.ref(app)
@@ -135,3 +136,11 @@ def test_an_app_that_is_dropped_is_collected_with_its_pool():
     assert ref() is None
     assert not worker.is_alive()
     assert repr(executor) == "<Executor of no app yet>"
+
+
+def test_the_app_that_an_executor_is_made_with_lives_as_long_as_the_executor():
+    executor = Executor(Flask("app"))
+    gc.collect()
+
+    assert executor.submit(lambda: current_app.name).result(WAIT) == "app"
+    executor.shutdown()
