@@ -6,21 +6,21 @@ import asyncio
 import threading
 from functools import partial
 from inspect import CO_COROUTINE
+from operator import call
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
 
 from .limits import within
-from .running import end_job, outcome_of, run_on_loop
+from .running import end_job, run_on_loop
 from .signals import is_end_heard
 from .stats import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from flask import Flask
-
+    from .context import Scope
     from .futures import JobFuture
     from .pending import JobQueue
     from .running import Outcome
@@ -58,43 +58,44 @@ class CoroutineJobs:
         if scope is None or is_refused or not future._start():
             self._queue.leave(future.job._number)
             return
-        work = run_on_loop(self._queue, future)
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work, name=future.name, context=scope.context)
         with self._lock:
             self.counts.started += 1
-        future._task = task
-        # By its number, so that nothing on the way holds the future, either.
-        task.add_done_callback(partial(self._on_done, future.job._number))
+        work = run_on_loop(self._queue, future, self._on_end)
+        work.send(None)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=future.name, context=scope.context)
+        if not task.done():  # where tasks are eager
+            future._task = task
 
     def _cancel(self, future: JobFuture[Any]) -> None:
         if future._task is not None:
             future._task.cancel()
 
-    def _on_done(self, number: int, task: asyncio.Task[Outcome]) -> None:
+    def _on_end(self, number: int, ended: list[Outcome]) -> None:
+        # By its number, and the list is emptied, so that nothing on the way holds the future or its
+        # outcome when all is idle.
         future = self._queue.outside(number)
-        if future is None:
+        if future is None or future._scope is None:
             return
-        # The task itself is cancelled only before its first step.
-        if task.cancelled():
-            outcome = outcome_of(future, asyncio.CancelledError())
-        else:
-            outcome = task.result()
         with self._lock:
-            self.counts.count_end(outcome)
-        may_block = not self._queue.inline and _may_block(self._queue.app, future)
-        ended = [outcome]
-        del future, outcome
-        if may_block:
-            # The task's last step is over: another thread can enter its contextvars now.
-            self._queue.run_end(self._end, number, ended)
+            self.counts.count_end(ended[0])
+        if self._may_block(future, future._scope):
+            # Once this step is over, another thread can enter the contextvars.
+            enter = future._scope.context.run
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._queue.run_end, self._end, number, ended, enter)
         else:
-            self._end(number, ended)
+            del future
+            self._end(number, ended, call)
 
-    def _end(self, number: int, ended: list[Outcome]) -> None:
-        # The list is emptied, so that nothing on the way here holds the outcome when all is idle.
+    def _may_block(self, future: JobFuture[Any], scope: Scope) -> bool:
+        if self._queue.inline:  # There, whoever runs the loop wants it so.
+            return False
+        return future._has_callbacks or scope.has_teardown() or is_end_heard(self._queue.app)
+
+    def _end(self, number: int, ended: list[Outcome], enter: Callable[..., object]) -> None:
         if (future := self._queue.outside(number)) is not None:
-            end_job(self._queue, future, ended.pop())
+            end_job(self._queue, future, ended.pop(), enter)
             del future
             self._queue.leave(number)
 
@@ -122,8 +123,3 @@ def is_coroutine_function(fn: Callable[..., Any]) -> bool:
         fn = fn.func
     # asgiref's name for it is that of asyncio or inspect, as the Python at hand has it.
     return any(map(iscoroutinefunction, (fn, type(fn).__call__)))  # pyright: ignore[reportDeprecated]
-
-
-def _may_block(app: Flask, future: JobFuture[Any]) -> bool:
-    has_teardown = future._scope is not None and future._scope.has_teardown()
-    return future._has_callbacks or has_teardown or is_end_heard(app)

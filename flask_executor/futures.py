@@ -178,7 +178,7 @@ class JobFuture(concurrent.futures.Future[T]):
         self._timeout = timeout
         self._limit: TimeLimit | None = None
         self._runs_on_loop = runs_on_loop
-        self._task: asyncio.Task[Outcome] | None = None
+        self._task: asyncio.Task[None] | None = None
         self.job = job
         self._scope: Scope | None = scope  # None after `_release`
         self._fn: Callable[..., T] = fn  # None after `_release` or `_release_call`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import types
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -15,7 +16,7 @@ from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from concurrent.futures import Future
 
     from .drains import Drain
@@ -72,22 +73,36 @@ def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
         future = outcome = None  # type: ignore[assignment]
 
 
-async def run_on_loop(queue: JobQueue, future: JobFuture[Any]) -> Outcome:
+async def run_on_loop(
+    queue: JobQueue, future: JobFuture[Any], on_end: Callable[[int, list[Outcome]], object]
+) -> None:
     """Run a coroutine job that has been started, as a task in the job's contextvars.
 
-    What the job raises is returned: as the task's own it could end the loop.
+    It has been begun when it becomes a task, by ``send(None)``: one that is cancelled before its
+    first step would not run at all otherwise, and nobody would be told.
+
+    :param on_end: called in the last step of the task, with the job's number and, in a list, how it
+        ended. What it raised is not raised here, where it could end the loop
     """
     try:
+        await _pause()
         _enter(queue, future)
         work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
             work = within(work, future._timeout, future.name)
-        return Outcome("succeeded", await work)
+        ended = [Outcome("succeeded", await work)]
     except BaseException as error:
-        return outcome_of(future, error)
+        ended = [outcome_of(future, error)]
     finally:
         work = None
-        del future
+    number = future.job._number
+    del future
+    on_end(number, ended)
+
+
+@types.coroutine
+def _pause() -> Generator[None]:
+    yield
 
 
 def run_there(queue: JobQueue, drain: Drain) -> None:
@@ -121,14 +136,18 @@ def fail_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], error: Bas
     _end_there(queue, drain, future, outcome_of(future, error))
 
 
-def end_job(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
+def end_job(
+    queue: JobQueue, future: JobFuture[Any], outcome: Outcome, enter: Callable[..., object]
+) -> None:
     """Announce the outcome, leave the scope, and give the outcome to those who wait for it.
 
     Callbacks run in the job's app context, so a future that has some gets its outcome before that
     context is popped; others get it after teardown.
+
+    :param enter: calls a function in the job's contextvars
     """
     try:
-        future._scope.context.run(_leave, queue, future, outcome)  # type: ignore[union-attr]
+        enter(_leave, queue, future, outcome)
         future._end(outcome)
     except BaseException as error:  # Other code may be in these contextvars.
         _end_anyhow(future, error)

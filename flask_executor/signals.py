@@ -49,8 +49,11 @@ job_cancelled = _signals.signal(
 
 def is_end_heard(app: Flask) -> bool:
     """Whether *app* has a receiver of a signal that is sent at the end of a job that ran."""
-    ends = (job_succeeded, job_failed, job_cancelled)
-    return any(signal.has_receivers_for(app) for signal in ends)
+    return (
+        job_succeeded.has_receivers_for(app)
+        or job_failed.has_receivers_for(app)
+        or job_cancelled.has_receivers_for(app)
+    )
 
 
 def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:

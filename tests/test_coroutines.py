@@ -497,7 +497,7 @@ def test_a_job_whose_contextvars_cannot_be_entered_again_ends_all_the_same(app, 
     future = JobFuture(JobInfo(queue, int), scope, int, (), {})
     future._start()
 
-    scope.context.run(end_job, queue, future, Outcome("succeeded", 0))
+    scope.context.run(end_job, queue, future, Outcome("succeeded", 0), scope.context.run)
 
     assert isinstance(future.exception(0), RuntimeError)
 
@@ -534,3 +534,52 @@ def test_an_interrupted_submit_runs_the_job_whole_or_not_at_all(app, executors, 
     stats = executor.stats()
     assert (stats.submitted, stats.succeeded, len(torn_down)) == (1 + has_begun,) * 3
     assert (stats.pending, stats.running) == (0, 0)
+
+
+def test_a_job_that_is_cancelled_before_its_first_step_is_cancelled(app, executors):
+    executor = executors(app, type="inline")
+    has_run = []
+
+    async def job():
+        has_run.append(1)
+
+    async def main():
+        with app.app_context():
+            future = executor.submit(job)
+            assert future.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await future
+        return future
+
+    future = asyncio.run(main())
+
+    assert future.cancelled()
+    assert has_run == []
+    assert executor.stats().cancelled == 1
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has them")
+def test_a_job_may_be_an_eager_task(app, executors):
+    executor = executors(app, type="inline")
+    goes_on = asyncio.Event()
+
+    async def job():
+        await goes_on.wait()
+        return "went on"
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        with app.app_context():
+            at_once, later = executor.submit(returns), executor.submit(job)
+        assert at_once.result(0) == "returned"
+        goes_on.set()
+        return at_once, await later
+
+    async def returns():
+        return "returned"
+
+    at_once, result = asyncio.run(main())
+
+    assert result == "went on"
+    assert at_once._task is None
+    assert executor.stats().succeeded == 2
