@@ -50,18 +50,18 @@ BURST = Work(
     "burst",
     "burst of 10,000 jobs from a request",
     10_000,
-    limit="Flask's app context, a future and a copy of the contextvars are close to half of what a "
+    limit="Flask's app context, a future and a copy of the contextvars are half of what a "
     "job takes. The rest is what the bare pool does not do: each job has a copy of `g`, a name and "
     "an id, callbacks that run in its context, a place in the counts, and can be taken out again. "
     "Workers that take job after job from one queue, and are woken for a burst and not for a job, "
-    "make up for it, with CPython 3.11 for more than that. Flask-Executor 1.0 makes a copy of the "
-    "request context for each job.",
+    "make up for it, with CPython 3.11 for much more than that. Flask-Executor 1.0 makes a copy of "
+    "the request context for each job.",
 )
 GATHER = Work(
     "gather",
     "`gather` of 10,000 `submit_async`",
     10_000,
-    limit="A job with its context takes as many instructions as `run_in_executor` without one. The "
+    limit="A job with its context takes fewer instructions than `run_in_executor` without one. The "
     "loop is woken once for many outcomes, and a worker for many jobs. A future of asyncio's, a "
     "callback of `gather` for each job and `gather` itself are the same for all.",
 )
@@ -70,8 +70,8 @@ ONE = Work(
     "one job at a time, `submit(fn).result()`",
     1_000,
     limit="Two threads wake each other for every job, on either side; nothing can be shared among "
-    "jobs, so all that a job has beside its call counts in full. It is twice the bare pool's "
-    "instructions, of which the app context is a third of what is more. A view that waits for one "
+    "jobs, so all that a job has beside its call counts in full. It is 1.8 times the bare "
+    "pool's instructions; two fifths of what is more is the app context. A view that waits for one "
     "job at a time gains nothing by it: call the function.",
 )
 ONE_AWAITED = Work(
@@ -84,9 +84,10 @@ COROUTINES = Work(
     "coroutines",
     "10,000 coroutine jobs",
     10_000,
-    limit="A job is a task in its own context, and that may be left only when the task's last step "
-    "is over: each takes one more callback of the loop. Of the instructions that a job takes more "
-    "than `run_coroutine_threadsafe`, three quarters are its app context.",
+    limit="A task, a future and an app context for each job; without the last, it would take fewer "
+    "instructions than `run_coroutine_threadsafe`. The loop is woken once for many jobs, and a job "
+    "ends in the last step of its task, where `run_coroutine_threadsafe` has two futures tell each "
+    "other how it ended.",
 )
 ASYNC_VIEW = Work(
     "async-view",
@@ -119,7 +120,7 @@ MEMORY = Work(
     10_000,
     "B",
     limit="A future's condition, with a deque and five bound methods, is most of what a waiting "
-    "call takes in the stdlib. Ours becomes one when somebody waits.",
+    "call takes in the stdlib. Ours is its own lock, and makes a deque when somebody waits.",
 )
 READ_BACK = Work("read-back", "jobs whose results are read back", 1_000, "1/s", needs_redis=True)
 IMPORT = Work(
