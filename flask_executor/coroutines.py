@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 
 from .limits import within
+from .loop import begun
 from .running import end_job, run_on_loop
 from .signals import is_end_heard
 from .stats import Counts
@@ -60,8 +61,7 @@ class CoroutineJobs:
             return
         with self._lock:
             self.counts.started += 1
-        work = run_on_loop(self._queue, future, self._on_end)
-        work.send(None)
+        work = begun(run_on_loop(self._queue, future, self._on_end))
         loop = asyncio.get_running_loop()
         task = loop.create_task(work, name=future.name, context=scope.context)
         if not task.done():  # where tasks are eager

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import sys
 import threading
+import types
 import weakref
 from collections import deque
 from concurrent.futures import Future
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from .exceptions import NoRunningLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
 __all__ = [
     "GRACE",
     "LoopThread",
     "Mailbox",
+    "begun",
     "check_running_loop",
+    "pause",
     "running_loop",
     "threads_are_greenlets",
 ]
@@ -150,6 +153,22 @@ def check_running_loop() -> asyncio.AbstractEventLoop:
             "or submit() and result() in a plain one"
         )
     return loop
+
+
+def begun(work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Begin *work*, which awaits `pause` first, to make a task of it.
+
+    A coroutine whose task is cancelled before its first step never runs at all, and so cannot tell
+    anybody. One that has been begun sees that as any other end.
+    """
+    work.send(None)
+    return work
+
+
+@types.coroutine
+def pause() -> Generator[None]:
+    """Wait until the task goes on, or is cancelled; see `begun`."""
+    yield
 
 
 class LoopThread:
@@ -328,17 +347,13 @@ def _start_task(
     outcome: Future[T],
     tasks: list[asyncio.Task[None]],
 ) -> None:
-    def end(_: asyncio.Task[None]) -> None:
-        if not outcome.done():  # cancelled before its first step
-            outcome.set_exception(asyncio.CancelledError())
-
-    main, name = _give_outcome(fn, outcome), getattr(fn.func, "__name__", None)
-    tasks.append(task := asyncio.get_running_loop().create_task(main, name=name, context=context))
-    task.add_done_callback(end)
+    main, name = begun(_give_outcome(fn, outcome)), getattr(fn.func, "__name__", None)
+    tasks.append(asyncio.get_running_loop().create_task(main, name=name, context=context))
 
 
 async def _give_outcome(fn: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]) -> None:
     try:
+        await pause()
         outcome.set_result(await fn())
     except BaseException as error:
         outcome.set_exception(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import types
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -14,9 +13,10 @@ from .chunks import ChunkFailed
 from .exceptions import JobTimeout, WorkerDied
 from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
+from .loop import pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from .drains import Drain
@@ -78,14 +78,13 @@ async def run_on_loop(
 ) -> None:
     """Run a coroutine job that has been started, as a task in the job's contextvars.
 
-    It has been begun when it becomes a task, by ``send(None)``: one that is cancelled before its
-    first step would not run at all otherwise, and nobody would be told.
+    To be `begun` first.
 
     :param on_end: called in the last step of the task, with the job's number and, in a list, how it
         ended. What it raised is not raised here, where it could end the loop
     """
     try:
-        await _pause()
+        await pause()
         _enter(queue, future)
         work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
@@ -98,11 +97,6 @@ async def run_on_loop(
     number = future.job._number
     del future
     on_end(number, ended)
-
-
-@types.coroutine
-def _pause() -> Generator[None]:
-    yield
 
 
 def run_there(queue: JobQueue, drain: Drain) -> None:
