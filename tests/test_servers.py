@@ -113,7 +113,9 @@ def test_the_example_is_served_as_make_run_does():
 
 
 @contextmanager
-def served(command: str, folder: Path) -> Iterator[httpx.Client]:
+def served(
+    command: str, folder: Path, end: signal.Signals = signal.SIGTERM
+) -> Iterator[httpx.Client]:
     """Run a server until the block ends, and check what it logged."""
     with start(command, folder) as process, ThreadPoolExecutor(1) as reader:
         try:
@@ -125,7 +127,7 @@ def served(command: str, folder: Path) -> Iterator[httpx.Client]:
             ) as client:
                 yield client
         finally:
-            stop(process)
+            stop(process, end)
         log += rest_of_log.result()
     assert "Traceback" not in log, log
     assert process.returncode in {0, -signal.SIGTERM}, log
@@ -150,8 +152,8 @@ def read_to_address(stderr: IO[str]) -> str:
     pytest.fail(f"the server did not start:\n{log}")
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
+def stop(process: subprocess.Popen[str], end: signal.Signals = signal.SIGTERM) -> None:
+    process.send_signal(end)
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
