@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import signals
 from .aio import stream
 from .chunks import Chunk, call_in_copy
-from .context import capture
 from .coroutines import call_coroutine_function, is_coroutine_function
 from .exceptions import InheritedJob
 from .fork import begin_afresh_in_children
@@ -85,7 +84,7 @@ class AppExecutor:
         queue = self.queue
         queue.check_open()
         job = JobInfo(queue, fn, key)
-        scope = scope or capture(queue.app, queue.settings)
+        scope = scope or queue.capture()
         future: JobFuture[T] = self._make_future(job, scope, fn, args, kwargs, timeout=timeout)
         for callback in self.executor._default_done_callbacks:
             future.add_done_callback(callback)
@@ -127,11 +126,9 @@ class AppExecutor:
         timeout: float | None,
     ) -> JobFuture[Any]:
         queue = self.queue
-        if isinstance(fn, Job):
-            is_coroutine = fn.is_coroutine_function
-            timeout = fn.timeout if timeout is None else timeout
-        else:
-            is_coroutine = is_coroutine_function(fn)
+        if timeout is None and isinstance(fn, Job):
+            timeout = fn.timeout
+        is_coroutine = _is_coroutine_function(fn)
         if not queue.in_process:
             call = queue.workers.pack(job, timeout, fn, args, kwargs)
             if is_coroutine and timeout is not None:
@@ -197,7 +194,7 @@ class AppExecutor:
         # Each item, or chunk, is a job of its own, which sees what is here now.
         check_callable(fn)
         timeout = None
-        scope = capture(self.queue.app, self.queue.settings)
+        scope = self.queue.capture()
         if self._goes_in_chunks(fn, chunksize):
             if isinstance(fn, Job) and fn.timeout is not None:
                 timeout = fn.timeout * chunksize

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from .aio import Waiter
 from .collection import FutureCollection, State, state_of
 from .conditions import LightCondition
-from .context import capture
 from .exceptions import JobTimeout, WaitTimeout
 from .loop import Mailbox, running_loop
 from .settings import check_seconds
@@ -379,8 +378,7 @@ class JobFuture(concurrent.futures.Future[T]):
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
         scope = self._scope
         if scope is None:
-            queue = self.job._queue
-            capture(queue.app, queue.settings).call(fn, *args)
+            self.job._queue.capture().call(fn, *args)
         else:
             scope.copy().call(call_as_job, self.job, fn, *args)
 
@@ -395,9 +393,8 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def _release(self) -> None:
         """Let go of all that only the job needed."""
-        self._fn = None  # type: ignore[assignment]
-        self._args = ()
-        self._kwargs = self._scope = self._task = self._limit = None
+        self._release_call()
+        self._scope = self._task = self._limit = None
 
     def _release_call(self) -> None:
         """Let go of the function and its arguments."""

@@ -14,6 +14,7 @@ from operator import call
 from typing import TYPE_CHECKING, Any
 
 from . import closing, signals
+from .context import capture
 from .coroutines import CoroutineJobs
 from .delays import DelayedJobs
 from .drains import Drain
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from blinker import NamedSignal
     from flask import Flask
 
+    from .context import Scope
     from .futures import JobFuture, JobInfo
     from .pools import Backend
     from .settings import Settings
@@ -112,6 +114,10 @@ class JobQueue:
     def drains(self) -> list[Drain]:
         """All that are at work here."""
         return [*self._drains, *self._helpers]
+
+    def capture(self) -> Scope:
+        """What a job submitted here and now may see."""
+        return capture(self.app, self.settings)
 
     def has_loop(self) -> bool:
         """Whether a coroutine job submitted here and now runs on a loop of this process."""

@@ -15,7 +15,6 @@ from asgiref.sync import markcoroutinefunction
 from flask import current_app, g, request
 
 from flask_executor import current_job, job_cancelled, job_failed, job_started, job_succeeded
-from flask_executor.context import capture
 from flask_executor.futures import JobFuture, JobInfo
 from flask_executor.running import Outcome, end_job
 from tests.conftest import WAIT
@@ -493,7 +492,7 @@ def test_a_task_that_would_end_the_process_ends_itself_alone(executor, caplog, e
 def test_a_job_whose_contextvars_cannot_be_entered_again_ends_all_the_same(app, executors):
     executors(app)
     queue = app.extensions["flask_executor."].queue
-    scope = capture(app, queue.settings)
+    scope = queue.capture()
     future = JobFuture(JobInfo(queue, int), scope, int, (), {})
     future._start()
 
