@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 
 from .limits import within
-from .loop import begun
-from .running import end_job, run_on_loop
+from .loop import FirstStep
+from .running import end_job, outcome_of, run_on_loop
 from .signals import is_end_heard
 from .stats import Counts
 
@@ -61,15 +61,21 @@ class CoroutineJobs:
             return
         with self._lock:
             self.counts.started += 1
-        work = begun(run_on_loop(self._queue, future, self._on_end))
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work, name=future.name, context=scope.context)
-        if not task.done():  # where tasks are eager
+        first_step = FirstStep(partial(self._on_skipped, future.job._number))
+        work = run_on_loop(self._queue, future, first_step, self._on_end)
+        task = first_step.create_task(work, name=future.name, context=scope.context)
+        if future._scope is not None:
             future._task = task
 
     def _cancel(self, future: JobFuture[Any]) -> None:
         if future._task is not None:
             future._task.cancel()
+
+    def _on_skipped(self, number: int, error: BaseException) -> None:
+        if (future := self._queue.outside(number)) is not None:
+            outcome = outcome_of(future, error)
+            del future
+            self._on_end(number, [outcome])
 
     def _on_end(self, number: int, ended: list[Outcome]) -> None:
         # By its number, and the list is emptied, so that nothing on the way holds the future or its

@@ -13,7 +13,6 @@ from .chunks import ChunkFailed
 from .exceptions import JobTimeout, WorkerDied
 from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
-from .loop import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from .drains import Drain
     from .futures import JobFuture
+    from .loop import FirstStep
     from .pending import JobQueue
     from .pickling import Reply
     from .pools import Pool
@@ -74,17 +74,18 @@ def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
 
 
 async def run_on_loop(
-    queue: JobQueue, future: JobFuture[Any], on_end: Callable[[int, list[Outcome]], object]
+    queue: JobQueue,
+    future: JobFuture[Any],
+    first_step: FirstStep,
+    on_end: Callable[[int, list[Outcome]], object],
 ) -> None:
     """Run a coroutine job that has been started, as a task in the job's contextvars.
-
-    To be `begun` first.
 
     :param on_end: called in the last step of the task, with the job's number and, in a list, how it
         ended. What it raised is not raised here, where it could end the loop
     """
+    first_step.take()
     try:
-        await pause()
         _enter(queue, future)
         work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
