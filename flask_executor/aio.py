@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .loop import Mailbox, check_running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+    )
     from concurrent.futures import Future
 
     from .futures import JobFuture
@@ -116,20 +123,22 @@ async def all_done(futures: Collection[Future[Any]], timeout: float | None) -> b
 async def stream(
     submit: Callable[..., Waiter[Any]],
     iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+    count_chunks: Callable[[], Awaitable[int]],
     *,
-    buffersize: int,
     chunksize: int,
     ordered: bool,
 ) -> AsyncGenerator[Any, None]:
-    """Submit an item at a time and yield the results, with at most *buffersize* not yet yielded.
+    """Submit an item at a time and yield the results.
 
     With a *chunksize* above 1, *submit* is given that many items, and its result is a list.
 
     Items are taken in a task of their own, so that results come while a source keeps its caller
     waiting. Ending the iteration early cancels that task and the jobs in flight.
+
+    :param count_chunks: gives how many items, or chunks, may be submitted and not yet yielded
     """
     check_running_loop()
-    room = asyncio.Semaphore(buffersize)
+    room = asyncio.Semaphore(await count_chunks())
     in_flight: set[Waiter[Any]] = set()
     ready: asyncio.Queue[Any] = asyncio.Queue()
 

@@ -91,19 +91,22 @@ class AppExecutor:
         if queue.inline:
             delay = None
         is_bounded = queue.room.is_bounded and (delay is not None or not future._runs_on_loop)
-        if key is not None:
-            self._store(key, future)
+        is_open = True
+        if queue.workers.pool is None and delay is None and not future._runs_on_loop:
+            is_open = queue.open(is_awaited=in_line)
         try:
+            if key is not None:
+                self._store(key, future)
             if is_bounded and not in_line:
                 queue.room.reserve(future, queue_timeout, is_delayed=delay is not None)
             if signals.job_submitted.receivers:
                 sent = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
                 queue.notify(signals.job_submitted, job, **sent)
-            queue.put(future, delay, in_line=in_line and is_bounded)
+            queue.put(future, delay, in_line=in_line and is_bounded, is_open=is_open)
         except BaseException:
             if is_bounded:
                 queue.room.give_back(future)
-            if key is not None:
+            if key is not None and future._place is None and self.futures.get(key) is future:
                 self.futures.pop(key)
             raise
         return future
@@ -173,15 +176,17 @@ class AppExecutor:
         submit = self._submitter(fn, chunksize, in_line=True)
         if not self._goes_in_chunks(fn, chunksize):
             chunksize = 1
-        if buffersize is None:
-            workers = self.queue.workers.open().max_workers
-            chunks = 2 * int(workers) if workers < math.inf else 1
-        else:
-            chunks = max(buffersize // chunksize, 1)
+
+        async def count_chunks() -> int:
+            if buffersize is not None:
+                return max(buffersize // chunksize, 1)
+            workers = await self.queue.count_workers()
+            return 2 * int(workers) if workers < math.inf else 1
+
         return stream(
             lambda *args: submit(args)._waiter(),
             iterables,
-            buffersize=chunks,
+            count_chunks,
             chunksize=chunksize,
             ordered=ordered,
         )

@@ -150,7 +150,12 @@ class FutureCollection:
         if self.max_length is None:
             return []
         excess = min(len(self._futures) - self.max_length, len(self._done))
-        return [self._futures.pop(self._done.popitem(last=False)[0]) for _ in range(excess)]
+        dropped = []
+        for _ in range(excess):
+            key = next(iter(self._done))
+            dropped.append(self._futures[key])
+            del self._futures[key], self._done[key]
+        return dropped
 
 
 def check_key(key: Hashable) -> None:

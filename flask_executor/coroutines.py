@@ -57,10 +57,13 @@ class CoroutineJobs:
         """Start the job; in the thread of a running loop."""
         scope, is_refused = future._scope, self._queue.outside(future.job._number) is None
         if scope is None or is_refused or not future._start():
-            self._queue.leave(future.job._number)
+            if not future.running():  # It is, where a signal handler had it put here twice.
+                self._queue.leave(future.job._number)
             return
         with self._lock:
             self.counts.started += 1
+        if self._queue.waits.needed:
+            self._queue.waits.forget(future)
         first_step = FirstStep(partial(self._on_skipped, future.job._number))
         work = run_on_loop(self._queue, future, first_step, self._on_end)
         task = first_step.create_task(work, name=future.name, context=scope.context)

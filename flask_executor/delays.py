@@ -36,7 +36,7 @@ class DelayedJobs:
         self._loop.call_if_running(partial(self._drop, future))
 
     def _set(self, future: JobFuture[Any], due: float) -> None:
-        if future.cancelled():
+        if future.cancelled() or future in self._timers:
             return
         delay = max(due - time.monotonic(), 0)
         timer = asyncio.get_running_loop().call_later(delay, self._on_timer, future)

@@ -19,7 +19,7 @@ __all__ = ["Drain"]
 class Drain:
     """A worker of *queue* at its work: the job that it is at, and its part of the counts.
 
-    It lasts for one call of the pool's, and is then used for another.
+    It lasts for one call of the pool's.
     """
 
     __slots__ = (
@@ -47,11 +47,15 @@ class Drain:
     depth: int
     """How many jobs further down the stack of its thread wait for this one."""
     thread: int
-    """The thread that it runs in, as `threading.get_ident` has it."""
+    """The thread that runs it, as `threading.get_ident` has it; 0 if none has begun."""
 
-    def __init__(self, queue: JobQueue) -> None:
+    def __init__(
+        self, queue: JobQueue, first: JobFuture[Any] | None = None, outer: Drain | None = None
+    ) -> None:
         self.queue = queue
-        self.first = self.outer = self.current = None
+        self.first = first
+        self.outer = outer
+        self.current = None
         self.awaited = []
         self.counts = Counts()
         self.awaits = self.depth = self.thread = 0

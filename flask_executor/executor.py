@@ -390,7 +390,7 @@ class Executor(concurrent.futures.Executor):
         else:
             queues = [self._of(app).queue for app in self._apps]
         job = running_job.get(None)
-        if refused_in_job and job is not None and job._queue in queues:
+        if refused_in_job and job is not None and any(queue.runs(job) for queue in queues):
             raise RuntimeError(
                 f"the job {job.name!r} cannot {refused_in_job} its own executor: it would wait for "
                 "itself"

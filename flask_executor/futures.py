@@ -52,9 +52,9 @@ __all__ = [
 T = TypeVar("T")
 R = TypeVar("R")
 
-Place = Literal["line", "delayed line", "queue", "drain", "delay"]
+Place = Literal["line", "delayed line", "queue", "drain", "delay", "loop", "gone"]
 """Where a job waits: for room; for that, to wait for its time; for any worker; for the one that it
-has; for its time."""
+has; for its time; for the event loop; or nowhere, as it was cancelled."""
 
 _numbers = itertools.count(1)
 
@@ -270,22 +270,30 @@ class JobFuture(concurrent.futures.Future[T]):
         :returns: True if the job is cancelled, or its task was asked to end; False if it runs on or
             has ended
         """
-        if not super().cancel():
-            if not self.running():
-                return False
-            if not self.job.cancel_requested:
-                self.job.cancel_requested = True
-                if self._runs_on_loop:
-                    self.job._queue.coroutines.cancel(self)
-            return self._runs_on_loop
+        try:
+            if super().cancel():
+                self._leave_queue()
+                return True
+        except BaseException:  # of a signal handler, when the job may have been cancelled
+            self._leave_queue()
+            raise
+        if not self.running():
+            return False
+        if not self.job.cancel_requested:
+            self.job.cancel_requested = True
+            if self._runs_on_loop:
+                self.job._queue.coroutines.cancel(self)
+        return self._runs_on_loop
+
+    def _leave_queue(self) -> None:
+        """Have the queue note that the job was cancelled while it waited, if that is new."""
+        if self._state != CANCELLED:
+            return
+        self.job._queue.on_cancelled(self)
         with self._condition:
-            is_first = self._state == CANCELLED
-            if is_first:
+            if self._state == CANCELLED:
                 self.set_running_or_notify_cancel()
-        if is_first:
-            self.job._queue.on_cancelled(self)
-            self._release()
-        return True
+        self._release()
 
     def add_done_callback(self, fn: Callable[[JobFuture[T]], object]) -> None:
         """Call *fn* with this future when the job ends or is cancelled, at once if it has already.
@@ -443,7 +451,9 @@ class JobFuture(concurrent.futures.Future[T]):
         )
 
     def __del__(self) -> None:
-        exception = self._exception
+        exception = getattr(
+            self, "_exception", None
+        )  # A signal handler may raise before it is set.
         if exception is None or self._is_retrieved:
             return
         if self.job.cancel_requested and not isinstance(exception, JobTimeout):

@@ -13,6 +13,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .attempts import SharedAttempt
 from .exceptions import NoRunningLoop
 
 if TYPE_CHECKING:
@@ -80,13 +81,21 @@ class Mailbox:
 
     def post(self, call: Callable[[], object]) -> bool:
         """Have the loop make *call*; False, and no call, if the loop is closed."""
-        with self._lock:
-            if self._is_closed:
-                return False
-            self._posted.append(call)
-            if self._is_waking:
-                return True
-            self._is_waking = True
+        try:
+            with self._lock:
+                if self._is_closed:
+                    return False
+                self._posted.append(call)
+                if self._is_waking:
+                    return True
+                self._is_waking = True
+            return self._wake()
+        except BaseException:
+            # A signal handler raised, and other threads count on this wake-up.
+            self._wake()
+            raise
+
+    def _wake(self) -> bool:
         loop = self._loop()
         if loop is None:
             self._take()
@@ -102,12 +111,20 @@ class Mailbox:
         return True
 
     def _deliver(self) -> None:
-        for call in self._take():
-            try:
-                call()
-            except Exception as error:
-                message = {"message": f"{call!r} raised", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(message)
+        posted = self._take()
+        try:
+            while posted:
+                call = posted.popleft()
+                try:
+                    call()
+                except Exception as error:
+                    message = {"message": f"{call!r} raised", "exception": error}
+                    asyncio.get_running_loop().call_exception_handler(message)
+        finally:
+            if posted:  # A signal handler raised, and the rest is still to be called.
+                with self._lock:
+                    self._posted.extendleft(reversed(posted))
+                self._wake()
 
     def _take(self) -> deque[Callable[[], object]]:
         with self._lock:
@@ -241,13 +258,13 @@ class LoopThread:
         self._loop_factory = loop_factory
         self._is_debug = is_debug
         self._on_start = on_start
-        self._lock = threading.Lock()
-        self._running: _Running | None = None  # guarded by _lock
+        self._starting: SharedAttempt[_Running] = SharedAttempt(f"the event loop {name!r}")
+        self._running: _Running | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
     def begin_afresh(self) -> None:
         """Have no thread; in a forked process, where there is none."""
-        self._lock = threading.Lock()
+        self._starting = SharedAttempt(f"the event loop {self._name!r}")
         self._running = None
         if self._finalizer is not None:
             self._finalizer.detach()
@@ -295,33 +312,40 @@ class LoopThread:
 
     def stop(self, *, wait: bool = True) -> None:
         """Cancel what still runs, close the loop, and let the thread end."""
-        with self._lock:
-            running, self._running = self._running, None
+        running, self._running = self._running, None
         if running is not None:
             running.mailbox.post(running.is_over.set)
             if wait and running.thread is not threading.current_thread():
                 running.thread.join(GRACE)
 
     def _start(self, *, instead_of: _Running | None) -> _Running:
+        return self._starting.join(partial(self._start_here, instead_of))
+
+    def _start_here(self, instead_of: _Running | None) -> _Running:
+        if self._running is not None and self._running is not instead_of:
+            return self._running
         if threads_are_greenlets():
             raise RuntimeError(_NO_LOOP_UNDER_GEVENT)
         self._on_start()
-        with self._lock:
-            if self._running is not None and self._running is not instead_of:
-                return self._running
-            started: Future[_Running] = Future()
-            thread = threading.Thread(
-                target=_serve,
-                args=(started, self._loop_factory, self._is_debug()),
-                name=self._name,
-                daemon=True,
-            )
+        started: Future[_Running] = Future()
+        thread = threading.Thread(
+            target=_serve,
+            args=(started, self._loop_factory, self._is_debug()),
+            name=self._name,
+            daemon=True,
+        )
+        try:
             # Where threads inherit their creator's contextvars, it inherits none.
             Context().run(thread.start)
-            self._running = running = started.result()
-            # The thread does not hold this object: when that goes, so does the thread.
-            self._finalizer = weakref.finalize(self, running.mailbox.post, running.is_over.set)
-            self._finalizer.atexit = False
+            running = started.result()
+        except BaseException:
+            # A signal handler raised: the thread may run all the same.
+            started.add_done_callback(_end_unused)
+            raise
+        # The thread does not hold this object: when that goes, so does the thread.
+        self._finalizer = weakref.finalize(self, running.mailbox.post, running.is_over.set)
+        self._finalizer.atexit = False
+        self._running = running
         return running
 
     def _run(
@@ -351,6 +375,12 @@ class _Running(NamedTuple):
     thread: threading.Thread
     mailbox: Mailbox
     is_over: asyncio.Event
+
+
+def _end_unused(started: Future[_Running]) -> None:
+    if started.exception() is None:
+        running = started.result()
+        running.mailbox.post(running.is_over.set)
 
 
 def _serve(

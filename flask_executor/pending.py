@@ -6,24 +6,26 @@ import asyncio
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import PENDING
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from operator import call
 from typing import TYPE_CHECKING, Any
 
 from . import closing, signals
+from .aio import all_done
 from .context import capture
 from .coroutines import CoroutineJobs
 from .delays import DelayedJobs
 from .drains import Drain
 from .exceptions import ExecutorClosed
-from .futures import current_drain
+from .futures import current_drain, running_job, warn_if_blocking
 from .log import log_failure
 from .loop import LoopThread
 from .room import Room
-from .running import fail_there, run_here, run_there
+from .running import Outcome, fail_there, fail_waiting, run_here, run_there
 from .stats import Counts, Stats
 from .threads import Threads
 from .waits import Waits
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from .context import Scope
     from .futures import JobFuture, JobInfo
-    from .pools import Backend
+    from .pools import Backend, Pool
     from .settings import Settings
 
 __all__ = ["JobQueue"]
@@ -81,7 +83,7 @@ class JobQueue:
         # for a job that waits for it.
         self.ends = Threads(_MAX_ENDS, f"{self._name}-ends", daemon=daemon)
         self.coroutines = CoroutineJobs(self, call if self.inline else self.loop.call)
-        self.delayed = DelayedJobs(self.loop, self._put_due)
+        self.delayed = DelayedJobs(self.loop, self._put_in_time)
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._waiting: deque[JobFuture[Any]] = deque()
@@ -91,7 +93,6 @@ class JobQueue:
         self.room = Room(self, settings.max_pending)
         self.waits = Waits(self)
         self._drains: set[Drain] = set()
-        self._spare: list[Drain] = []  # those that have ended, to be used again
         self._helpers: set[Drain] = set()  # of one job each, taken out of its turn
         self._counts_of_ended = Counts()
         self._submitted = self._cancelled = self._delayed = 0
@@ -108,7 +109,7 @@ class JobQueue:
 
     def known(self) -> list[JobFuture[Any]]:
         """All jobs that are in here; some may have ended."""
-        waiting = [*self._waiting, *self._kept, *self.room.line, *self.room.reserved]
+        waiting = [*self._in_queue(), *self._kept, *self.room.line, *self.room.reserved]
         return [*self._drained(), *waiting, *self._outside.values()]
 
     def drains(self) -> list[Drain]:
@@ -126,42 +127,95 @@ class JobQueue:
         return self.in_process
 
     def check_open(self) -> None:
-        """Refuse what comes too late.
+        """Refuse what comes too late; jobs that are being finished may still submit more.
 
         :raises ExecutorClosed: if the queue was shut down
         """
-        if self.is_closed:
+        if self.is_closed and (self.is_given_up or not self.runs(running_job.get(None))):
             raise ExecutorClosed("the executor was shut down; it takes no more jobs")
 
+    def runs(self, job: JobInfo | None) -> bool:
+        """Whether *job* has started here, and is not over with its callbacks and its teardown."""
+        if job is None or job._queue is not self:
+            return False
+        if job._number in self._outside:
+            return True
+        drain = job._drain
+        if drain is None or drain.current is None or drain.current.job is not job:
+            return False
+        return drain in self._drains or drain in self._helpers
+
+    def open(self, *, is_awaited: bool) -> bool:
+        """Open the pool; without the lock.
+
+        :param is_awaited: whether an event loop must not wait here
+        :returns: False if it would have to, and the pool is to be opened in another thread
+        """
+        if not self.workers.is_at_hand():
+            if is_awaited:
+                return False
+            warn_if_blocking("submit()", "the pool is open; await submit_async() instead")
+        self.workers.open()
+        return True
+
+    async def count_workers(self) -> float:
+        """How many jobs can run at a time; the event loop does not wait for the pool to open."""
+        if not self.workers.is_at_hand():
+            opened: Future[Pool] = Future()
+            self.run_apart(_open_into, opened, self.workers)
+            await all_done([opened], None)
+            return opened.result().max_workers
+        return self.workers.open().max_workers
+
     def put(
-        self, future: JobFuture[Any], delay: float | None = None, *, in_line: bool = False
+        self,
+        future: JobFuture[Any],
+        delay: float | None = None,
+        *,
+        in_line: bool = False,
+        is_open: bool = True,
     ) -> None:
         """Have the job run as soon as a worker is free; on the loop, if that is where it runs.
 
+        A signal handler may raise in the middle of it: the job is in the queue then, or it never
+        was.
+
         :param delay: seconds to wait first
         :param in_line: whether the job waits for room, if there is none; else it is let in
+        :param is_open: what `open` returned; True for a job that needs no pool yet
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         if future._timeout is not None and not future._runs_on_loop:
             self.loop.start()  # for its clock: when the job starts, it may be too late
         drain = None
-        with self.lock:
-            self.check_open()
-            is_cancelled = future._state != PENDING  # A receiver of job_submitted may do that.
-            if is_cancelled:
-                self._submitted += 1
-            elif in_line and (self.room.line or not self.room.is_there()):
-                due = None if delay is None else time.monotonic() + delay
-                future._place = "line" if due is None else "delayed line"
-                self.room.line[future] = partial(self._let_in, future, due)
+        try:
+            with self.lock:
+                self.check_open()
+                if future._state != PENDING:  # A receiver of job_submitted may cancel it.
+                    self._submitted += 1
+                    future._place = "gone"
+                elif in_line and (self.room.line or not self.room.is_there()):
+                    due = None if delay is None else time.monotonic() + delay
+                    let_in = partial(self._let_in, future, due)
+                    future._place = "line" if due is None else "delayed line"
+                    self.room.line[future] = let_in
+                    return
+                else:
+                    drain = self._enter(future, delay if is_open else 0)
+            if future._place == "gone":
+                self.room.give_back(future)
+            elif not is_open:
+                self.run_apart(self._put_late, future)
+            elif future._place != "queue":
+                self._begin(future, delay, drain)
+        except BaseException as error:
+            if self._is_left_to_others(future, error):
                 return
-            else:
-                drain = self._enter(future, delay)
-        if is_cancelled:
-            self.room.give_back(future)
-        elif future._place != "queue":
-            self._begin(future, delay, drain)
+            self._withdraw(future)
+            if isinstance(error, RuntimeError) and "shutdown" in str(error):
+                raise ExecutorClosed(f"the pool takes no more jobs: {error}") from error
+            raise
 
     def outside(self, number: int) -> JobFuture[Any] | None:
         """The job of this number that no drain has; None if it has gone, as in a forked process."""
@@ -222,7 +276,8 @@ class JobQueue:
                 self.room.line.pop(future, None)
                 self._submitted += 1
             elif place == "queue":
-                self._note_gone()
+                self._gone += 1
+                self._take_out_gone()
             future._place = None
             helper = Drain(self)
             helper.begin(future)
@@ -251,24 +306,34 @@ class JobQueue:
             self.end_helper(helper)
 
     def on_cancelled(self, future: JobFuture[Any]) -> None:
-        """Note that *future* was cancelled while it waited."""
+        """Note that *future* was cancelled while it waited; once, however often it is called."""
+        is_first = future._place != "gone"
+        try:
+            self._note_cancelled(future)
+        except BaseException:  # of a signal handler: nothing may be left undone
+            self._note_cancelled(future)
+            raise
+        if is_first and signals.job_cancelled.receivers:
+            future._call_in_scope(self.notify, signals.job_cancelled, future.job)
+
+    def _note_cancelled(self, future: JobFuture[Any]) -> None:
         with self.lock:
-            self._cancelled += 1
-            if future._is_in_line():
+            place = future._place
+            if place != "gone":
                 self.room.line.pop(future, None)
-                self._submitted += 1
-            elif future._place == "queue":
-                self._note_gone()
-            elif future._place == "delay":
-                self._delayed -= 1
-                self._outside.pop(future.job._number, None)
-                self.delayed.drop(future)
-            future._place = None
-            self.waits.needed.discard(future)
+                self.waits.needed.discard(future)
+                if place == "delay":
+                    self._outside.pop(future.job._number, None)
+                    self.delayed.drop(future)
+                # No call from here on: a signal handler that raises would leave half of it.
+                self._cancelled += 1
+                self._submitted += place in {"line", "delayed line"}
+                self._delayed -= place == "delay"
+                self._gone += place == "queue"
+                future._place = "gone"
+            self._take_out_gone()
         self.room.let_in()
         self.tell_if_idle()
-        if signals.job_cancelled.receivers:
-            future._call_in_scope(self.notify, signals.job_cancelled, future.job)
 
     def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
         """Send *signal* about *job*."""
@@ -285,19 +350,20 @@ class JobQueue:
 
     def count_free_workers(self) -> float:
         """How many workers have nothing to do."""
-        return self.workers.open().max_workers - len(self._drains)
+        return self.workers.size - len(self._drains)
 
     def stats(self) -> Stats:
         """The counts: they add up at any moment, each the difference of two that only grow."""
+        workers = self.workers.count()
         total = Counts()
         with self.lock:
             total.add(self._counts_of_ended)
             total.add(self.coroutines.counts)
-            for drain in [*self.drains(), *self._spare]:
+            for drain in self.drains():
                 total.add(drain.counts)
             ended = total.succeeded + total.failed + total.cancelled
             return Stats(
-                workers=self.workers.count(),
+                workers=workers,
                 submitted=self._submitted,
                 pending=self._submitted - self._cancelled - total.started,
                 running=total.started - ended,
@@ -322,7 +388,7 @@ class JobQueue:
     def pending(self) -> list[JobFuture[Any]]:
         """The jobs that have not started, those first that would start first."""
         with self.lock:
-            known = [*self._drained(), *self._waiting.copy()]
+            known = [*self._drained(), *self._in_queue()]
             known += [*self._outside.values(), *self.room.line]
         return [future for future in known if future.state == "pending"]
 
@@ -339,113 +405,167 @@ class JobQueue:
         self.idle().add_done_callback(lambda _: self.ends.shutdown(wait=False))
         self.loop.stop(wait=wait)
 
+    def _in_queue(self) -> list[JobFuture[Any]]:
+        while True:
+            try:
+                return list(self._waiting)
+            except RuntimeError:  # Without the GIL, a worker may take a job meanwhile.
+                continue
+
     def _drained(self) -> list[JobFuture[Any]]:
         drains = self.drains()
         known = [each for drain in drains for each in (drain.first, drain.current)]
         return [future for future in known if future is not None]
 
     def _enter(self, future: JobFuture[Any], delay: float | None) -> Drain | None:
-        # Called with the lock held.
+        # Called with the lock held. The call that puts the job in is the last one of its branch, as
+        # a signal handler may raise after each.
         drain = None
         if delay is not None:
             future._place = "delay"
+            self._submitted += 1
             self._delayed += 1
             self._outside[future.job._number] = future
         elif future._runs_on_loop:
+            future._place = "loop"
+            self._submitted += 1
             self._outside[future.job._number] = future
-        elif len(self._drains) >= self.workers.open().max_workers:
+        elif len(self._drains) >= self.workers.size:
             future._place = "queue"
+            self._submitted += 1
             self._waiting.append(future)
         else:
-            drain = self._drain_for(future)
-        self._submitted += 1
+            drain = Drain(self, future, current_drain() if self.inline else None)
+            future._place = "drain"
+            self._submitted += 1
+            self._drains.add(drain)
         if self.room.reserved:
             self.room.use(future)
         return drain
 
-    def _drain_for(self, future: JobFuture[Any]) -> Drain:
-        # Called with the lock held.
-        future._place = "drain"
-        drain = self._spare.pop() if self._spare else Drain(self)
-        drain.first, drain.outer = future, current_drain() if self.inline else None
-        drain.awaited, drain.awaits = [], 0  # What its last job left behind may still wait.
-        self._drains.add(drain)
-        return drain
-
     def _begin(self, future: JobFuture[Any], delay: float | None, drain: Drain | None) -> None:
-        try:
-            if drain is not None and not self.in_process:
-                # Worker processes that are forked here would keep the contextvars.
-                Context().run(run_there, self, drain)
-            elif drain is not None:
-                self.workers.open().submit(self._drain, drain)
-            elif delay is not None:
-                self.delayed.put(future, delay)
-            elif future._runs_on_loop:
-                self.coroutines.put(future)
-        except BaseException as error:
-            has_begun = future.running() if drain is None else drain.first is not future
-            if has_begun:
-                raise  # This is Ctrl-C.
-            if self._take_back(future, drain):
-                raise _as_refusal(error) from error
+        # It may be called again for a job, by one whom a signal handler has interrupted in it.
+        if drain is not None:
+            self._begin_drain(drain)
+        elif delay is not None:
+            self.delayed.put(future, delay)
+        elif future._runs_on_loop:
+            self.coroutines.put(future)
 
-    def _take_back(self, future: JobFuture[Any], drain: Drain | None) -> bool:
-        # There is no thread to be had. Where others are at work, one of them gets to the job.
+    def _begin_drain(self, drain: Drain) -> None:
+        if self.in_process:
+            self.workers.open().submit(self._drain, drain)
+        else:
+            # Worker processes that are forked here would keep the contextvars.
+            Context().run(run_there, self, drain)
+
+    def _unbegun_drain(self, future: JobFuture[Any]) -> Drain | None:
+        # Called with the lock held.
+        drains = (drain for drain in self._drains if drain.first is future and not drain.thread)
+        return next(drains, None)
+
+    def _is_left_to_others(self, future: JobFuture[Any], error: BaseException) -> bool:
+        """Whether no thread could be started for a job, and those at work will get to it."""
+        if not isinstance(error, (RuntimeError, MemoryError)) or isinstance(error, ExecutorClosed):
+            return False
         with self.lock:
+            drain = self._unbegun_drain(future)
+            if drain is None or len(self._drains) == 1 or future.state != "pending":
+                return False
+            self._drains.remove(drain)
+            future._place = "queue"
+            self._waiting.append(future)
+            return True
+
+    def _withdraw(self, future: JobFuture[Any]) -> None:
+        """Take a job back whose submission has failed, unless it has begun or waits for a worker.
+
+        It is as if it had never come, but that its future, which others may have, is cancelled.
+        """
+        with self.lock:
+            drain = self._unbegun_drain(future)
             if drain is not None:
-                if drain.first is not future:
-                    return False  # It has begun, and may be at another job by now.
-                self._drains.discard(drain)
-                self._counts_of_ended.add(drain.counts)
-                if future.state != "pending":
-                    return False
-                if self._drains:
-                    future._place = "queue"
-                    self._waiting.append(future)
-                    return False
-            if future._place == "delay":
-                self._delayed -= 1
-            self._outside.pop(future.job._number, None)
-            future._place = None
-            self._submitted -= 1
+                self._drains.remove(drain)
+            is_out = drain is not None or future._place in {"delay", "loop"}
+            is_claimed = is_out and future._start()
+            if is_claimed:
+                self._outside.pop(future.job._number, None)
+                self._submitted -= 1
+                self._delayed -= future._place == "delay"
+                future._place = None
+        if is_claimed:
+            future._set_cancelled()
+            future._release()
+        self._engage()
+        self.room.let_in()
         self.tell_if_idle()
-        return True
+
+    def _engage(self) -> None:
+        """Begin a drain for each job that waits for one that was withdrawn."""
+        while True:
+            with self.lock:
+                if not self._waiting or len(self._drains) >= self.workers.size:
+                    return
+                drain = Drain(self)
+                self._drains.add(drain)
+            try:
+                self._begin_drain(drain)
+            except Exception as error:
+                with self.lock:
+                    self._drains.discard(drain)
+                    if self._drains:
+                        return
+                    self._drains.add(drain)
+                fail_waiting(self, drain, error)
 
     def _let_in(self, future: JobFuture[Any], due: float | None) -> None:
-        self._put_late(future, None if due is None else max(due - time.monotonic(), 0))
+        self._put_in_time(future, None if due is None else max(due - time.monotonic(), 0))
 
-    def _put_due(self, future: JobFuture[Any]) -> None:
-        self._put_late(future)
-        self.room.let_in()
+    def _put_in_time(self, future: JobFuture[Any], delay: float | None = None) -> None:
+        """Do as `_put_late` does, in a thread of its own if the pool is to be opened first."""
+        if delay is not None or future._runs_on_loop or self.workers.is_at_hand():
+            self._put_late(future, delay)
+        else:
+            self.run_apart(self._put_late, future)
 
     def _put_late(self, future: JobFuture[Any], delay: float | None = None) -> None:
         """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
+        is_due = delay is None and future._place == "delay"
         try:
+            if delay is None and not future._runs_on_loop:
+                self.workers.open()
             with self.lock:
                 if future.state != "pending":
                     self.room.use(future)
                     return
-                if future._place == "delay":
+                if is_due or future._is_in_line():
+                    drain = self._enter(future, delay)
+                else:  # A signal handler has interrupted the one who was here before.
+                    drain = self._unbegun_drain(future)
+                if is_due:
                     self._delayed -= 1
                     self._submitted -= 1
-                future._place = None
-                drain = self._enter(future, delay)
-                if delay is None and not future._runs_on_loop:
-                    self._outside.pop(future.job._number, None)
+                    if future._place != "loop":
+                        self._outside.pop(future.job._number, None)
             self._begin(future, delay, drain)
         except Exception as error:
-            with self.lock:
-                self._outside.pop(future.job._number, None)
-                self._submitted += 1
-                future._place = "drain"
             self._run_or_fail(future, error)
+        if is_due:
+            self.room.let_in()
         self.waits.relieve()
 
     def _run_or_fail(self, future: JobFuture[Any], error: Exception) -> None:
+        with self.lock:
+            if (drain := self._unbegun_drain(future)) is not None:
+                self._drains.remove(drain)
+            self._outside.pop(future.job._number, None)
+            self._delayed -= future._place == "delay"
+            if not future._is_in_line():
+                future._place = "drain"
+            self.room.use(future)
         # Where the interpreter ends and starts no thread any more, as early releases of Python 3.12
         # do, a job still runs here, late, but it is not lost.
-        if future._runs_on_loop or not self.in_process:
+        if future._runs_on_loop or not self.in_process or not self.workers.is_open():
             self.fail(future, error)
             return
         helper = self.take_out(future)
@@ -455,20 +575,35 @@ class JobQueue:
     def _start(self, future: JobFuture[Any], drain: Drain) -> bool:
         if not future._start():
             return False
-        drain.begin(future)
         drain.counts.started += 1
+        drain.begin(future)
         if self.waits.needed:
-            with self.lock:
-                self.waits.needed.discard(future)
+            self.waits.forget(future)
         return True
 
     def _drain(self, drain: Drain) -> None:
-        if drain not in self._drains:
-            return  # The pool took the call and then refused it: it could not start a thread.
-        drain.enter_thread()
-        while (future := self.take(drain)) is not None:
-            run_here(self, drain.counts, future)
-            del future
+        with self.lock:
+            if drain.thread or drain not in self._drains:
+                return  # It was begun twice, or withdrawn, as the pool had refused the call.
+            drain.enter_thread()
+        try:
+            while (future := self.take(drain)) is not None:
+                run_here(self, drain.counts, future)
+                del future
+        except BaseException as error:  # of a signal handler, as one may come where jobs run inline
+            self._break_off(drain, error)
+            raise
+
+    def _break_off(self, drain: Drain, error: BaseException) -> None:
+        future = drain.current
+        if future is not None and future.running():
+            drain.counts.failed += 1
+            future._end(Outcome("failed", exception=error))
+        with self.lock:
+            if drain in self._drains:
+                self._drains.remove(drain)
+                self._counts_of_ended.add(drain.counts)
+        self.tell_if_idle()
 
     def _end(self, drain: Drain) -> bool:
         """End *drain*, unless a job has come since it looked."""
@@ -478,10 +613,7 @@ class JobQueue:
             drain.current = None
             if drain in self._drains:  # or in those of the process that this one was forked from
                 self._drains.remove(drain)
-                if self.inline:  # What its job left behind may have it as `outer`, and go on.
-                    self._counts_of_ended.add(drain.counts)
-                else:
-                    self._spare.append(drain)
+                self._counts_of_ended.add(drain.counts)
         self.waits.relieve()
         self.tell_if_idle()
         return True
@@ -493,33 +625,34 @@ class JobQueue:
 
     def tell_if_idle(self) -> None:
         """Wake those who wait for the queue to be idle, if it is; without the lock."""
-        if not self._idle_waiters:
-            return
-        with self.lock:
-            if self._is_busy():
-                return
-            idle, self._idle_waiters = self._idle_waiters, []
-        for future in idle:
-            if future.set_running_or_notify_cancel():
+        while self._idle_waiters:
+            with self.lock:
+                if self._is_busy() or not self._idle_waiters:
+                    return
+                future = self._idle_waiters[-1]
+            with suppress(InvalidStateError):  # It is given up, or another thread was faster.
                 future.set_result(None)
+            with self.lock:
+                if future in self._idle_waiters:
+                    self._idle_waiters.remove(future)
 
-    def _note_gone(self) -> None:
+    def _take_out_gone(self) -> None:
         # Called with the lock held.
-        self._gone += 1
         if self._gone * 2 <= len(self._waiting):
             return
         # A worker that finds the queue empty meanwhile waits for the lock and looks again.
-        while True:
-            try:
-                future = self._waiting.popleft()
-            except IndexError:
-                break
-            if future.state == "pending":
-                self._kept.append(future)
-            else:
-                self._gone -= 1
-        self._waiting.extend(self._kept)
-        self._kept = []
+        left, gone = self._kept, 0
+        try:
+            with suppress(IndexError):
+                # All in one call: between two, a signal handler could raise and lose a job.
+                self._kept.extend(iter(self._waiting.popleft, None))
+            pending = [future for future in self._kept if future._state == PENDING]
+            gone = len(self._kept) - len(pending)
+            left = pending
+        finally:
+            self._gone -= gone
+            self._waiting.extendleft(left[::-1])
+            self._kept = []
 
     def _add_exit_hook(self) -> None:
         with self.lock:
@@ -529,7 +662,8 @@ class JobQueue:
             self._has_exit_hook = True
 
 
-def _as_refusal(error: BaseException) -> BaseException:
-    if isinstance(error, RuntimeError) and "shutdown" in str(error):
-        return ExecutorClosed(f"the pool takes no more jobs: {error}")
-    return error
+def _open_into(opened: Future[Pool], workers: Workers) -> None:
+    try:
+        opened.set_result(workers.open())
+    except BaseException as error:
+        opened.set_exception(error)

@@ -91,11 +91,17 @@ class Room:
     def let_in(self) -> None:
         """Let those in who are next in the line, as far as there is room; without the lock."""
         while self.line:
-            with self._queue.lock:
-                if not self.line or not self.is_there():
-                    return
-                enter = self._reserve_for(next(iter(self.line)))
-            enter()
+            enter = None
+            try:
+                with self._queue.lock:
+                    if not self.line or not self.is_there():
+                        return
+                    enter = self._reserve_for(next(iter(self.line)))
+                enter()
+            except BaseException:  # of a signal handler: nobody else lets this one in
+                if enter is not None:
+                    enter()
+                raise
 
     def let_in_now(self, future: JobFuture[Any]) -> None:
         """Let *future* in, if it is still in the line, whether there is room or not."""
@@ -122,7 +128,9 @@ class Room:
     def _reserve_for(self, future: JobFuture[Any]) -> Callable[[], object]:
         # Noted before it leaves the line: a process that is forked now has to find it.
         self.reserved[future] = future._place == "delayed line"
-        return self.line.pop(future)
+        enter = self.line[future]
+        del self.line[future]  # With a call in its place, a signal handler could lose *enter*.
+        return enter
 
     def _error(self, timeout: float | None) -> QueueFull:
         waited = f" after {timeout} s" if timeout else ""

@@ -30,6 +30,7 @@ __all__ = [
     "Outcome",
     "end_job",
     "fail_there",
+    "fail_waiting",
     "outcome_of",
     "run_here",
     "run_on_loop",
@@ -112,7 +113,7 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
         except BaseException as error:  # also Ctrl-C: the job has been taken
             fail_there(queue, drain, future, error)
             if not queue.workers.is_open():
-                _fail_waiting(queue, drain, error)
+                fail_waiting(queue, drain, error)
                 return
             continue
         future._release_call()
@@ -279,8 +280,9 @@ def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: O
     future._release()
 
 
-def _fail_waiting(queue: JobQueue, drain: Drain, error: BaseException) -> None:
-    # There is no pool to be had. To try once more for each job that waits could take hours.
+def fail_waiting(queue: JobQueue, drain: Drain, error: BaseException) -> None:
+    """End all jobs that wait for a worker, as there is none to be had: they raise *error*."""
+    # To try once more for each of them could take hours.
     while (future := queue.take(drain)) is not None:
         fail_there(queue, drain, future, error)
 

@@ -34,7 +34,6 @@ class Threads:
         self._max_threads = max_threads
         self._name = name
         self._daemon = daemon
-        self._threads: list[threading.Thread] = []  # guarded by _shared.lock
         self._shared = _Shared()
         # Whoever lets go of the pool lets go of its threads.
         weakref.finalize(self, _dismiss, self._shared).atexit = False
@@ -50,7 +49,7 @@ class Threads:
             if shared.is_over:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if shared.idle:
-                shared.idle.pop().put((fn, args))
+                shared.hand_over((fn, args))
             elif not self._start((fn, args)):
                 shared.backlog.append((fn, args))
 
@@ -77,32 +76,33 @@ class Threads:
         """
         _dismiss(self._shared)
         if wait:
-            for thread in self._threads:
+            for thread in self._shared.threads.copy():
                 thread.join()
 
     def _start(self, call: _Call) -> bool:
         """Start a thread for *call*, or leave it to those that are there; with the lock held."""
-        if len(self._threads) >= self._max_threads:
+        shared = self._shared
+        if len(shared.threads) >= self._max_threads:
             return False
         # The thread keeps its arguments for as long as it lives: the call comes another way.
         inbox: SimpleQueue[_Call | None] = SimpleQueue()
         inbox.put(call)
         thread = threading.Thread(
             target=_work,
-            args=(self._shared, inbox),
-            name=f"{self._name}_{len(self._threads)}",
+            args=(shared, inbox),
+            name=f"{self._name}_{len(shared.threads)}",
             daemon=self._daemon,
         )
-        # Where threads inherit their creator's contextvars, these inherit none.
         # Not before: some forks are told to nobody.
-        self._shared.pid = os.getpid()
+        shared.pid = os.getpid()
         try:
+            # Where threads inherit their creator's contextvars, these inherit none.
             Context().run(thread.start)
         except (RuntimeError, MemoryError):
-            if not self._threads:
+            if not shared.threads:
                 raise
             return False
-        self._threads.append(thread)
+        shared.threads.add(thread)
         return True
 
 
@@ -112,10 +112,19 @@ class _Shared:
     def __init__(self) -> None:
         # Reentrant, as a garbage collection anywhere may let go of a pool.
         self.lock = threading.RLock()  # guards all below
+        # A thread adds itself, too: a signal handler may raise in the thread that starts it.
+        self.threads: set[threading.Thread] = set()
         self.idle: list[SimpleQueue[_Call | None]] = []
         self.backlog: deque[_Call] = deque()
         self.is_over = False
         self.pid = 0  # of the process that has the threads; 0 if there are none
+
+    def hand_over(self, call: _Call | None) -> None:
+        """Give *call* to an idle thread, or end that; with the lock held."""
+        # Nothing is called before `put`: a signal handler that raises there would lose the thread.
+        inbox = self.idle[-1]
+        del self.idle[-1]
+        inbox.put(call)
 
     def next_call(self, inbox: SimpleQueue[_Call | None]) -> _Call | None:
         """The next call for an idle thread, which waits for it; None if it is to end."""
@@ -129,6 +138,7 @@ class _Shared:
 
 
 def _work(shared: _Shared, inbox: SimpleQueue[_Call | None]) -> None:
+    shared.threads.add(threading.current_thread())
     call = inbox.get()
     while call is not None:
         fn, args = call
@@ -144,4 +154,4 @@ def _dismiss(shared: _Shared) -> None:
     with shared.lock:
         shared.is_over = True
         while shared.idle:
-            shared.idle.pop().put(None)
+            shared.hand_over(None)

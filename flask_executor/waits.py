@@ -102,10 +102,15 @@ class Waits:
         if self._queue.in_process and not self._queue.inline:
             with self._queue.lock:
                 self.needed.add(future)
-                # A worker that takes it takes no lock, and may have found nothing to discard.
+                # What starts it takes no lock before, and may have found nothing to forget.
                 if future.state != "pending":
                     self.needed.discard(future)
             self.relieve()
+
+    def forget(self, future: JobFuture[Any]) -> None:
+        """Note that *future* waits no more."""
+        with self._queue.lock:
+            self.needed.discard(future)
 
     def relieve(self) -> None:
         """If all who are at work here wait, start a thread for one job that somebody waits for."""

@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .attempts import SharedAttempt
 from .exceptions import WorkerDied
 from .pickling import dumps_call
 from .remote import prepare, ticket_for
@@ -46,43 +47,45 @@ class Workers:
         self._name = name
         self._on_first_open = on_first_open
         self._ticket: Ticket | None = None
-        self._lock = threading.RLock()  # as JobQueue's, which says why
-        self._pool: Pool | None = None  # changed with _lock held
-        self._has_opened = False  # guarded by _lock
+        self.pool: Pool | None = None
+        """The pool, if it is open."""
+        self._opening: SharedAttempt[Pool] = SharedAttempt(f"the pool of {name!r}")
+        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        self._replacing = threading.RLock()
+        self._has_opened = False
+        self.size: float = 0
+        """How many jobs can run at a time; 0 before the pool is first opened."""
 
     def open(self) -> Pool:
-        """The pool, opened if it is not.
+        """The pool, opened if it is not; never called with a lock held.
 
         :raises ExecutorClosed: if the interpreter ends
         :raises OSError: if it is on other machines, and they cannot be reached
         """
-        pool = self._pool  # asked for by every job
-        if pool is not None:
-            return pool
-        with self._lock:
-            if self._pool is None:
-                if not self._has_opened:
-                    self._on_first_open()
-                    self._has_opened = True
-                self._pool = self._backend.open(self._settings, self._name, self._prepare)
-            return self._pool
+        pool = self.pool  # asked for by every job
+        return self._opening.join(self._open) if pool is None else pool
 
     def begin_afresh(self) -> None:
         """Have no pool; in a forked process, where that of the parent is of no use."""
         # Nor is it to be ended from here, as it would be if it were let go of.
-        self._of_parent = self._pool
-        self._lock = threading.RLock()
-        self._pool = None
+        self._of_parent = self.pool
+        self._opening = SharedAttempt(f"the pool of {self._name!r}")
+        self._replacing = threading.RLock()
+        self.pool = None
 
     def is_open(self) -> bool:
         """Whether there is a pool."""
-        return self._pool is not None
+        return self.pool is not None
+
+    def is_at_hand(self) -> bool:
+        """Whether `open` returns at once."""
+        return self.pool is not None or self._backend.opens_lightly
 
     def count(self) -> float:
         """How many jobs can run at a time; 0 if that is not known before the first one."""
-        if self._pool is None and not self._backend.opens_lightly:
-            return self._settings.max_workers or 0
-        return self.open().max_workers
+        if self.pool is not None or self._backend.opens_lightly:
+            return self.open().max_workers
+        return self._settings.max_workers or 0
 
     def pack(
         self,
@@ -117,22 +120,32 @@ class Workers:
 
     def replace(self, broken: Pool) -> None:
         """Have the next job open another pool."""
-        with self._lock:
-            if self._pool is broken:
-                self._pool = None
+        with self._replacing:
+            if self.pool is broken:
+                self.pool = None
         broken.shutdown(wait=False)
 
     def kill(self) -> bool:
         """End the calls that run, if the pool can do that."""
-        if self._pool is None or self._pool.kill_all is None:
+        if self.pool is None or self.pool.kill_all is None:
             return False
-        self._pool.kill_all()
+        self.pool.kill_all()
         return True
 
     def close(self, *, wait: bool) -> None:
         """Shut the pool down."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=wait)
+        if self.pool is not None:
+            self.pool.shutdown(wait=wait)
+
+    def _open(self) -> Pool:
+        if self.pool is None:
+            if not self._has_opened:
+                self._on_first_open()
+                self._has_opened = True
+            pool = self._backend.open(self._settings, self._name, self._prepare)
+            self.size = pool.max_workers
+            self.pool = pool
+        return self.pool
 
     def _ticket_here(self) -> Ticket:
         if self._ticket is None:

@@ -167,8 +167,9 @@ asyncio.run(main())
     "lock",
     [
         "queue.lock",
-        "queue.loop._lock",
-        "queue.workers._lock",
+        "queue.loop._starting._lock",
+        "queue.workers._opening._lock",
+        "queue.workers._replacing",
         "queue.coroutines._lock",
         "queue.loop._running.mailbox._lock",
         "executor.futures._lock",

@@ -29,6 +29,7 @@ ORDER = [
     "settings",
     "context",
     "fork",
+    "attempts",
     "threads",
     "pickling",
     "processes",

@@ -426,28 +426,18 @@ def test_code_that_a_job_leaves_behind_may_wait_as_the_job_ends(
 
 
 def test_what_a_job_left_waiting_does_not_count_for_the_next_one(
-    app: Flask, executor: Executor, gate: Gate
+    app: Flask, executor: Executor
 ) -> None:
-    queue = app.extensions["flask_executor."].queue
-    loop = asyncio.new_event_loop()
-    left: list[asyncio.Future[object]] = []
+    drain = Drain(app.extensions["flask_executor."].queue)
+    leaving, following, left = (executor.submit(int) for _ in range(3))
+    executor.drain(WAIT)
 
-    async def wait_at_gate() -> None:
-        await asyncio.to_thread(gate)
+    drain.begin(leaving)
+    drain.awaits += 1
+    drain.awaited.append(left)
+    drain.begin(following)
 
-    async def leave_waiting() -> None:
-        left.append(executor.submit_async(wait_at_gate))
-
-    leaving = executor.submit(loop.run_until_complete, leave_waiting())
-    leaving.result(WAIT)
-    while queue.drains():
-        time.sleep(0.01)
-    drain = queue._drain_for(leaving)
-    is_waiting = drain.is_waiting()
-    queue._drain(drain)
-    loop.close()
-
-    assert not is_waiting
+    assert not drain.is_waiting()
 
 
 @pytest.mark.parametrize("is_coroutine", [False, True])
