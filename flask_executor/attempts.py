@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from .conditions import LightFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class SharedAttempt(Generic[T]):
                 self._current = None
 
 
-class _Attempt(Future[T]):
+class _Attempt(LightFuture[T]):
     """An attempt, and the thread that is at it."""
 
     def __init__(self) -> None:

@@ -330,9 +330,13 @@ class Executor(concurrent.futures.Executor):
         """
         check_seconds("timeout", timeout)
         warn_if_blocking("drain()", "every job has ended; await drain_async() instead")
+        grant = Grant()
         waits = {queue: queue.idle() for queue in self._queues(refused_in_job="drain")}
-        if concurrent.futures.wait(waits.values(), timeout).not_done:
-            raise _drain_timeout(waits, timeout)
+        try:
+            for future in waits.values():
+                future.result(grant.left(timeout))
+        except TimeoutError:
+            raise _drain_timeout(waits, timeout) from None
 
     async def drain_async(self, timeout: float | None = None) -> None:
         """Do as `drain` does without blocking the event loop."""

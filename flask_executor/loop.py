@@ -8,16 +8,18 @@ import sys
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .attempts import SharedAttempt
+from .conditions import LightFuture
 from .exceptions import NoRunningLoop
+from .threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
 __all__ = [
     "GRACE",
@@ -327,7 +329,7 @@ class LoopThread:
         if threads_are_greenlets():
             raise RuntimeError(_NO_LOOP_UNDER_GEVENT)
         self._on_start()
-        started: Future[_Running] = Future()
+        started: Future[_Running] = LightFuture()
         thread = threading.Thread(
             target=_serve,
             args=(started, self._loop_factory, self._is_debug()),
@@ -335,8 +337,7 @@ class LoopThread:
             daemon=True,
         )
         try:
-            # Where threads inherit their creator's contextvars, it inherits none.
-            Context().run(thread.start)
+            start_thread(thread)
             running = started.result()
         except BaseException:
             # A signal handler raised: the thread may run all the same.
@@ -355,7 +356,7 @@ class LoopThread:
         kwargs: dict[str, Any],
     ) -> T:
         context = copy_context()
-        outcome: Future[T] = Future()
+        outcome: Future[T] = LightFuture()
         tasks: list[asyncio.Task[None]] = []
         start = partial(_start_task, partial(fn, *args, **kwargs), context, outcome, tasks)
         try:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from concurrent.futures._base import PENDING
 from contextlib import suppress
 from contextvars import Context
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import closing, signals
 from .aio import all_done
+from .conditions import LightFuture
 from .context import capture
 from .coroutines import CoroutineJobs
 from .delays import DelayedJobs
@@ -27,13 +28,13 @@ from .loop import LoopThread
 from .room import Room
 from .running import Outcome, fail_there, fail_waiting, run_here, run_there
 from .stats import Counts, Stats
-from .threads import Threads
+from .threads import Threads, start_thread
 from .waits import Waits
 from .workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from blinker import NamedSignal
     from flask import Flask
@@ -161,7 +162,7 @@ class JobQueue:
     async def count_workers(self) -> float:
         """How many jobs can run at a time; the event loop does not wait for the pool to open."""
         if not self.workers.is_at_hand():
-            opened: Future[Pool] = Future()
+            opened: Future[Pool] = LightFuture()
             self.run_apart(_open_into, opened, self.workers)
             await all_done([opened], None)
             return opened.result().max_workers
@@ -237,8 +238,7 @@ class JobQueue:
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
         """Run *fn* in a thread of its own, which nothing else can hold up."""
         try:
-            # Where threads inherit their creator's contextvars, this one inherits none.
-            Context().run(threading.Thread(target=fn, args=args).start)
+            start_thread(threading.Thread(target=fn, args=args))
         except (RuntimeError, MemoryError):  # as the interpreter ends
             fn(*args)
 
@@ -374,7 +374,7 @@ class JobQueue:
 
     def idle(self) -> Future[None]:
         """A future that is done once no job is pending or running, with callbacks and teardown."""
-        future: Future[None] = Future()
+        future: Future[None] = LightFuture()
         with self.lock:
             if self._is_busy():
                 self._idle_waiters = [

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import OrderedDict
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from .conditions import LightEvent
 from .exceptions import QueueFull
 from .futures import current_drain, warn_if_blocking
 
@@ -64,12 +64,13 @@ class Room:
         self.reserved[future] = is_delayed
 
     def _wait(self, future: JobFuture[Any], timeout: float | None) -> bool:
-        is_let_in, drain = threading.Event(), current_drain()
+        is_let_in, drain = LightEvent(), current_drain()
         try:
             with self._queue.lock:
                 self.line[future] = is_let_in.set
             self.let_in()  # There may be room by now.
-            with nullcontext() if drain is None else drain.queue.waits.idle(drain, future):
+            idle = nullcontext() if drain is None else drain.queue.waits.idle(drain, future)
+            with idle:
                 is_let_in.wait(timeout)
         finally:  # also after Ctrl-C
             with self._queue.lock:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from _thread import start_new_thread
 from collections import deque
 from contextlib import contextmanager
 from contextvars import Context
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
+
+from .conditions import LightEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "start_thread"]
 
 _Call = tuple["Callable[..., object]", tuple[Any, ...]]
 
@@ -85,8 +87,9 @@ class Threads:
         if len(shared.threads) >= self._max_threads:
             return False
         # The thread keeps its arguments for as long as it lives: the call comes another way.
-        inbox: SimpleQueue[_Call | None] = SimpleQueue()
-        inbox.put(call)
+        inbox = _Inbox()
+        inbox.call = call
+        inbox.has_come.release()
         thread = threading.Thread(
             target=_work,
             args=(shared, inbox),
@@ -96,14 +99,66 @@ class Threads:
         # Not before: some forks are told to nobody.
         shared.pid = os.getpid()
         try:
-            # Where threads inherit their creator's contextvars, these inherit none.
-            Context().run(thread.start)
+            start_thread(thread)
         except (RuntimeError, MemoryError):
             if not shared.threads:
                 raise
             return False
         shared.threads.add(thread)
         return True
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start *thread*, which inherits no contextvars of the calling thread.
+
+    :raises RuntimeError: if the system, or the interpreter as it ends, starts no more threads
+    :raises MemoryError: if there is none for its stack
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _start(thread)
+        return
+    # A signal handler that raises in the middle of `Thread.start` would leave a lock of the thread
+    # held, and the thread would wait for it for ever. Such handlers run in the main thread only.
+    errors: list[BaseException] = []
+    is_over = LightEvent()
+    start_new_thread(_start_for_another, (thread, errors, is_over))
+    is_over.wait()
+    if errors:
+        raise errors.pop()
+
+
+def _start(thread: threading.Thread) -> None:
+    # Where threads inherit their creator's contextvars, this one inherits none.
+    Context().run(thread.start)
+
+
+def _start_for_another(
+    thread: threading.Thread, errors: list[BaseException], is_over: LightEvent
+) -> None:
+    try:
+        _start(thread)
+    except BaseException as error:
+        errors.append(error)
+    finally:
+        is_over.set()
+
+
+class _Inbox:
+    """Where a thread waits for its next call.
+
+    No `queue.SimpleQueue`: gevent may have patched that and not threads.
+    """
+
+    def __init__(self) -> None:
+        self.call: _Call | None = None
+        self.has_come = threading.Lock()
+        self.has_come.acquire()
+
+    def get(self) -> _Call | None:
+        """Wait for the next call."""
+        self.has_come.acquire()
+        call, self.call = self.call, None
+        return call
 
 
 class _Shared:
@@ -114,19 +169,21 @@ class _Shared:
         self.lock = threading.RLock()  # guards all below
         # A thread adds itself, too: a signal handler may raise in the thread that starts it.
         self.threads: set[threading.Thread] = set()
-        self.idle: list[SimpleQueue[_Call | None]] = []
+        self.idle: list[_Inbox] = []
         self.backlog: deque[_Call] = deque()
         self.is_over = False
         self.pid = 0  # of the process that has the threads; 0 if there are none
 
     def hand_over(self, call: _Call | None) -> None:
         """Give *call* to an idle thread, or end that; with the lock held."""
-        # Nothing is called before `put`: a signal handler that raises there would lose the thread.
+        # Only `release` is called: at any call before, a signal handler could raise, and the thread
+        # would be lost.
         inbox = self.idle[-1]
         del self.idle[-1]
-        inbox.put(call)
+        inbox.call = call
+        inbox.has_come.release()
 
-    def next_call(self, inbox: SimpleQueue[_Call | None]) -> _Call | None:
+    def next_call(self, inbox: _Inbox) -> _Call | None:
         """The next call for an idle thread, which waits for it; None if it is to end."""
         with self.lock:
             if self.backlog:
@@ -137,7 +194,7 @@ class _Shared:
         return inbox.get()
 
 
-def _work(shared: _Shared, inbox: SimpleQueue[_Call | None]) -> None:
+def _work(shared: _Shared, inbox: _Inbox) -> None:
     shared.threads.add(threading.current_thread())
     call = inbox.get()
     while call is not None:

@@ -196,11 +196,12 @@ def test_gevent_that_has_not_patched_threads_is_of_no_concern(patch):
             return "on the loop"
 
         tell(executor.options(delay=0).submit(job).result())
+        tell([executor.submit(int, "7").result(5) for _ in range(3)])
         """,
         patch=patch,
     )
 
-    assert told == ["on the loop"]
+    assert told == ["on the loop", [7, 7, 7]]
 
 
 def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():

@@ -39,6 +39,11 @@ def eager_and_wrapping(loop, coro, **kwargs):
     return asyncio.Task(wrapped(), loop=loop, eager_start=True, **kwargs)
 
 
+def eager(loop, coro, **kwargs):
+    kwargs.pop("eager_start", None)  # uvloop passes it on
+    return asyncio.Task(coro, loop=loop, eager_start=True, **kwargs)
+
+
 def raising(loop, coro, **kwargs):
     raise OSError("the factory failed")
 
@@ -56,7 +61,7 @@ def losing(loop, coro, **kwargs):
 
 FACTORIES = [wrapping, wrapping_and_going_on]
 if sys.version_info >= (3, 12):
-    FACTORIES += [eager_and_wrapping, asyncio.eager_task_factory]
+    FACTORIES += [eager, eager_and_wrapping]
 LOOPS = [None, "uvloop:new_event_loop"]
 
 
