@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .conditions import LightFuture
+from .conditions import LightFuture, RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ class SharedAttempt(Generic[T]):
     def __init__(self, what: str) -> None:
         self._what = what
         # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._current: _Attempt[T] | None = None  # guarded by _lock
 
     def join(self, make: Callable[[], T]) -> T:

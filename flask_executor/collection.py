@@ -9,6 +9,7 @@ from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from .conditions import RLock
 from .exceptions import DuplicateKey
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class FutureCollection:
 
     def __init__(self, max_length: int | None = 50) -> None:
         self.max_length = max_length
-        self._lock = threading.RLock()  # as JobQueue's, which says why
+        self._lock = RLock()  # as JobQueue's, which says why
         self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}  # guarded by _lock
         # The keys of those that are done; guarded by _lock. Taken out at the front, which a dict
         # looks for beyond all that were there before.
@@ -68,7 +69,7 @@ class FutureCollection:
 
     def _begin_afresh(self) -> None:
         # In a forked process, where jobs have failed without callbacks.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         for future in self._futures.values():
             future._condition = threading.Condition()  # Somebody may have held the lock.
         done = [key for key, future in self._futures.items() if future.done()]

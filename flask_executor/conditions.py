@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["LightCondition", "LightEvent", "LightFuture"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LightCondition", "LightEvent", "LightFuture", "RLock"]
 
 T = TypeVar("T")
 
 # The class of what `threading.RLock` makes: the interpreter's own, or gevent's.
 _RLock: Any = type(threading.RLock())
 
+if sys.version_info[:2] == (3, 14):
 
-class LightCondition(_RLock, threading.Condition):  # type: ignore[misc]
+    class RLock(_RLock):  # type: ignore[misc]
+        """A `threading.RLock` that is let go of when a signal handler raises as it is entered.
+
+        In CPython 3.14 the handler may run after `__enter__` and before the ``with`` block, which
+        leaves the lock held for ever: https://github.com/python/cpython/issues/148874
+        """
+
+        def __enter__(self, acquire: Callable[..., object] = _RLock.acquire) -> None:
+            """Acquire the lock, or raise without it."""
+            try:
+                acquire(self)
+            except BaseException:
+                # A thread that has it already need not wait for it: this counts one acquisition.
+                if self._is_owned():
+                    self.release()
+                raise
+
+else:
+    RLock = _RLock
+
+
+class LightCondition(RLock, threading.Condition):  # type: ignore[misc,valid-type]
     """A future's `threading.Condition`, which is its own lock.
 
     The stdlib's has a lock beside it, binds five methods of that and makes a deque as soon as it is
@@ -29,7 +55,7 @@ class LightCondition(_RLock, threading.Condition):  # type: ignore[misc]
 
     _waiters: deque[Any] | tuple[()] = ()
 
-    __init__ = _RLock.__init__  # not that of Condition, which would make all of it
+    __init__ = RLock.__init__  # not that of Condition, which would make all of it
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until notified, at most *timeout* seconds, and tell whether that came."""

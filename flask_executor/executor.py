@@ -6,6 +6,7 @@ import concurrent.futures
 import re
 import weakref
 from collections.abc import AsyncIterable
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -468,7 +469,11 @@ class Options:
         if self._queue_timeout is not None and future._is_in_line():
             turn_away = future.job._queue.room.turn_away
             timer = waiter.get_loop().call_later(
-                self._queue_timeout, turn_away, future, self._queue_timeout
+                self._queue_timeout,
+                turn_away,
+                future,
+                self._queue_timeout,
+                context=Context(),  # A timer keeps its contextvars until it is due.
             )
             waiter.add_done_callback(lambda _: timer.cancel())
         return waiter

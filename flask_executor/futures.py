@@ -432,6 +432,7 @@ class JobFuture(concurrent.futures.Future[T]):
         Callbacks are not called: the parent calls them.
         """
         self._condition = LightCondition()  # Somebody may have held the lock.
+        self.job._drain = None  # Nor does code of the job that goes on here belong to a worker.
         if self.done():
             return
         for waiting in self._waiters:

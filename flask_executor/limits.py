@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .exceptions import JobTimeout
@@ -75,9 +76,14 @@ async def within(work: Coroutine[Any, Any, T], seconds: float | None, name: str)
 
     :raises JobTimeout: if it was, whatever came of that
     """
-    limit = asyncio.timeout(seconds)
+    limit = asyncio.timeout(None)
     try:
         async with limit:
+            if seconds is not None:
+                due = asyncio.get_running_loop().time() + seconds
+                # A timer keeps the contextvars it was set in until it is due, also if it is
+                # cancelled. These are empty ones.
+                Context().run(limit.reschedule, due)
             result = await work
     except BaseException as error:
         if not limit.expired():

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .attempts import SharedAttempt
-from .conditions import LightFuture
+from .conditions import LightFuture, RLock
 from .exceptions import NoRunningLoop
 from .threads import start_thread
 
@@ -56,7 +56,7 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
         # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
         self._is_waking = False  # guarded by _lock
         self._is_closed = False  # guarded by _lock

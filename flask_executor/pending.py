@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import closing, signals
 from .aio import all_done
-from .conditions import LightFuture
+from .conditions import LightFuture, RLock
 from .context import capture
 from .coroutines import CoroutineJobs
 from .delays import DelayedJobs
@@ -88,7 +88,7 @@ class JobQueue:
         # Any thread takes jobs out. To put one in, or to find that there is none, takes the lock;
         # it is reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._waiting: deque[JobFuture[Any]] = deque()
-        self.lock = threading.RLock()  # guards all below, but for a look
+        self.lock = RLock()  # guards all below, but for a look
         self.is_closed = False
         self.is_given_up = False  # what is left at the end of its time
         self.room = Room(self, settings.max_pending)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .conditions import LightEvent
 from .exceptions import QueueFull
-from .futures import current_drain, warn_if_blocking
+from .futures import current_drain, running_job, warn_if_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,8 @@ class Room:
         self.line = OrderedDict()
         # Jobs that have room and are not in the queue yet, and whether they wait for their time.
         self.reserved: dict[JobFuture[Any], bool] = {}
+        # Those in the line whose submitters are no jobs of the queue.
+        self._of_outsiders: set[JobFuture[Any]] = set()
 
     def is_there(self) -> bool:
         """Whether a job may come in."""
@@ -68,12 +70,15 @@ class Room:
         try:
             with self._queue.lock:
                 self.line[future] = is_let_in.set
+                if not self._queue.runs(running_job.get(None)):
+                    self._of_outsiders.add(future)
             self.let_in()  # There may be room by now.
             idle = nullcontext() if drain is None else drain.queue.waits.idle(drain, future)
             with idle:
                 is_let_in.wait(timeout)
         finally:  # also after Ctrl-C
             with self._queue.lock:
+                self._of_outsiders.discard(future)
                 is_in = self.line.pop(future, None) is None
             self._queue.tell_if_idle()
         return is_in
@@ -113,10 +118,9 @@ class Room:
         enter()
 
     def dismiss(self) -> None:
-        """Wake those who wait in `reserve`: they will find the queue closed."""
+        """Wake those in `reserve` who are no jobs of the queue: they will find it closed."""
         with self._queue.lock:
-            callers = [future for future in self.line if future._place is None]
-            enters = [self.line.pop(future) for future in callers]
+            enters = [self.line.pop(future) for future in self._of_outsiders & self.line.keys()]
         for enter in enters:
             enter()
         self._queue.tell_if_idle()

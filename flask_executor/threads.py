@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from .conditions import LightEvent
+from .conditions import LightEvent, RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -166,7 +166,7 @@ class _Shared:
 
     def __init__(self) -> None:
         # Reentrant, as a garbage collection anywhere may let go of a pool.
-        self.lock = threading.RLock()  # guards all below
+        self.lock = RLock()  # guards all below
         # A thread adds itself, too: a signal handler may raise in the thread that starts it.
         self.threads: set[threading.Thread] = set()
         self.idle: list[_Inbox] = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .attempts import SharedAttempt
+from .conditions import RLock
 from .exceptions import WorkerDied
 from .pickling import dumps_call
 from .remote import prepare, ticket_for
@@ -51,7 +51,7 @@ class Workers:
         """The pool, if it is open."""
         self._opening: SharedAttempt[Pool] = SharedAttempt(f"the pool of {name!r}")
         # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
-        self._replacing = threading.RLock()
+        self._replacing = RLock()
         self._has_opened = False
         self.size: float = 0
         """How many jobs can run at a time; 0 before the pool is first opened."""
@@ -70,7 +70,7 @@ class Workers:
         # Nor is it to be ended from here, as it would be if it were let go of.
         self._of_parent = self.pool
         self._opening = SharedAttempt(f"the pool of {self._name!r}")
-        self._replacing = threading.RLock()
+        self._replacing = RLock()
         self.pool = None
 
     def is_open(self) -> bool:

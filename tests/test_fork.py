@@ -323,3 +323,26 @@ def test_under_gunicorn_with_preload_each_worker_has_its_own_pool_and_the_master
         assert answer["state"] == "failed"
         assert answer["error"].startswith("InheritedJob(")
     assert journal.read_text().splitlines() == ["early started", "early ended"]
+
+
+def test_in_a_process_that_a_job_has_forked_the_executor_can_be_drained_and_shut_down() -> None:
+    lines = run("""
+def check():
+    assert executor.submit(pow, 2, 3).result(20) == 8
+    executor.drain(20)
+    executor.shutdown()
+    say("child", executor.stats().succeeded)
+
+def forking():
+    fork(check)
+
+async def forking_on_loop():
+    fork(check)
+
+executor.submit(forking).result(20)
+executor.submit(forking_on_loop).result(20)
+executor.shutdown()
+say("parent", executor.stats().succeeded)
+""")
+
+    assert lines == ["child 1", "child 1", "parent 2"]

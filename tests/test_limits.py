@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 import weakref
@@ -259,3 +260,56 @@ def test_a_receiver_of_another_app_opens_no_app_context_when_time_is_up(
         assert seen == []
         gate.open()
         executor.drain(WAIT)
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_a_job_that_ended_in_time_leaves_nothing_with_the_timer(
+    app: Flask, executor: Executor, is_coroutine: bool
+) -> None:
+    class Thing:
+        pass
+
+    async def on_loop() -> None:
+        pass
+
+    # With one that is due earlier, the loop keeps the timers that are cancelled.
+    first = executor.options(delay=600).submit(int)
+    things: list[weakref.ref[Thing]] = []
+
+    for _ in range(10):
+        with app.test_request_context():
+            g.thing = Thing()
+            things.append(weakref.ref(g.thing))
+            executor.options(timeout=600).submit(on_loop if is_coroutine else int).result(WAIT)
+    executor.options(delay=0).submit(int).result(WAIT)  # The loop has gone on.
+    gc.collect()
+
+    assert [thing() for thing in things if thing() is not None] == []
+    first.cancel()
+
+
+def test_a_wait_for_room_that_is_over_leaves_nothing_with_the_timer(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    class Thing:
+        pass
+
+    executor = executors(app, name="small", max_workers=1, max_pending=1)
+    gate.occupy(executor)
+    things: list[weakref.ref[Thing]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(600, int)
+        executor.submit(int)
+        with app.test_request_context():
+            g.thing = Thing()
+            things.append(weakref.ref(g.thing))
+            waiting = executor.options(queue_timeout=600).submit_async(int)
+        gate.open()
+        await waiting
+        del waiting
+        await asyncio.sleep(0)
+        gc.collect()
+        assert things[0]() is None
+
+    asyncio.run(main())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import itertools
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -564,3 +566,44 @@ def test_nothing_is_kept_of_what_was_waited_for(app: Flask, executor: Executor) 
     assert (waiting.result(WAIT), awaiting.result(WAIT)) == (7, 7)
     executor.drain(WAIT)
     assert not app.extensions["flask_executor."].queue.waits.needed
+
+
+class Result:
+    """What weak references can tell of."""
+
+
+def make_result() -> Result:
+    return Result()
+
+
+async def make_result_on_loop() -> Result:
+    return Result()
+
+
+@pytest.mark.parametrize("options", [{}, {"delay": 0}, {"timeout": WAIT}], ids=str)
+@pytest.mark.parametrize("inner", [make_result, make_result_on_loop])
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_the_result_that_another_job_waited_for_is_let_go_of(
+    app: Flask,
+    executors: MakeExecutor,
+    options: dict[str, float],
+    inner: Callable[[], Result],
+    is_awaited: bool,
+) -> None:
+    executor = executors(app, name="two", max_workers=2)
+    results: list[weakref.ref[Result]] = []
+
+    async def awaits() -> None:
+        for _ in range(10):
+            results.append(weakref.ref(await executor.options(**options).submit_async(inner)))
+
+    def waits() -> None:
+        for _ in range(10):
+            results.append(weakref.ref(executor.options(**options).submit(inner).result()))
+
+    executor.submit(awaits if is_awaited else waits).result(WAIT)
+    executor.drain(WAIT)
+    gc.collect()
+
+    assert len(results) == 10
+    assert [result() for result in results if result() is not None] == []
