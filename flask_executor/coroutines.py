@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 
 from .limits import within
-from .loop import FirstStep
+from .loop import error_of_skipped
 from .running import end_job, outcome_of, run_on_loop
 from .signals import is_end_heard
 from .stats import Counts
@@ -64,9 +64,16 @@ class CoroutineJobs:
             self.counts.started += 1
         if self._queue.waits.needed:
             self._queue.waits.forget(future)
-        first_step = FirstStep(partial(self._on_skipped, future.job._number))
-        work = run_on_loop(self._queue, future, first_step, self._on_end)
-        task = first_step.create_task(work, name=future.name, context=scope.context)
+        work = run_on_loop(self._queue, future, self._on_end)
+        future._if_skipped = if_skipped = partial(self._on_skipped, future.job._number, work)
+        try:
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(work, name=future.name, context=scope.context)
+        except BaseException as error:
+            self._skip(future.job._number, work, error)
+            return
+        if future._if_skipped is if_skipped:  # It has not begun yet, as an eager task has.
+            task.add_done_callback(if_skipped)
         if future._scope is not None:
             future._task = task
 
@@ -74,11 +81,25 @@ class CoroutineJobs:
         if future._task is not None:
             future._task.cancel()
 
-    def _on_skipped(self, number: int, error: BaseException) -> None:
-        if (future := self._queue.outside(number)) is not None:
-            outcome = outcome_of(future, error)
-            del future
-            self._on_end(number, [outcome])
+    def _on_skipped(
+        self, number: int, work: Coroutine[Any, Any, None], task: asyncio.Task[None]
+    ) -> None:
+        """End a job whose task is over without a first step.
+
+        The task was cancelled before it, or the loop's task factory has wrapped the coroutine, as
+        error trackers do, and has not run it.
+        """
+        self._skip(number, work, error_of_skipped(task))
+
+    def _skip(self, number: int, work: Coroutine[Any, Any, None], error: BaseException) -> None:
+        future = self._queue.outside(number)
+        if future is None or future._if_skipped is None:
+            return
+        work.close()  # Else Python warns that the coroutine was never awaited.
+        future._if_skipped = None
+        outcome = outcome_of(future, error)
+        del future
+        self._on_end(number, [outcome])
 
     def _on_end(self, number: int, ended: list[Outcome]) -> None:
         # By its number, and the list is emptied, so that nothing on the way holds the future or its

@@ -144,6 +144,7 @@ class JobFuture(concurrent.futures.Future[T]):
         "_args",
         "_fn",
         "_has_callbacks",
+        "_if_skipped",
         "_is_retrieved",
         "_kwargs",
         "_limit",
@@ -178,6 +179,7 @@ class JobFuture(concurrent.futures.Future[T]):
         self._limit: TimeLimit | None = None
         self._runs_on_loop = runs_on_loop
         self._task: asyncio.Task[None] | None = None
+        self._if_skipped: Callable[[asyncio.Task[None]], object] | None = None
         self.job = job
         self._scope: Scope | None = scope  # None after `_release`
         self._fn: Callable[..., T] = fn  # None after `_release` or `_release_call`

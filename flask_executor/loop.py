@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRACE",
-    "FirstStep",
     "LoopThread",
     "Mailbox",
     "check_running_loop",
+    "error_of_skipped",
     "running_loop",
     "threads_are_greenlets",
 ]
@@ -172,67 +172,12 @@ def check_running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-class FirstStep:
-    """The first step of a task, and a call for the case that the task ends without one.
-
-    A task that is cancelled before its first step never runs its coroutine, so the coroutine cannot
-    tell that it has ended. The same holds if the loop's task factory raises, or wraps the coroutine
-    in one of its own, as error trackers do.
-
-    :param on_skipped: called with an exception in the loop's thread, if `take` was not called
-    """
-
-    __slots__ = ("_is_taken", "_on_skipped", "_task", "_work")
-
-    def __init__(self, on_skipped: Callable[[BaseException], object]) -> None:
-        self._on_skipped = on_skipped
-        self._is_taken = False
-        self._task: asyncio.Task[Any] | None = None
-        self._work: Coroutine[Any, Any, Any] | None = None
-
-    def create_task(
-        self, work: Coroutine[Any, Any, T], *, name: str | None, context: Context
-    ) -> asyncio.Task[T] | None:
-        """Have the running loop run *work*, which calls `take` first.
-
-        :returns: the task; None if there is none, or it has ended
-        """
-        self._work = work
-        try:
-            task = asyncio.get_running_loop().create_task(work, name=name, context=context)
-        except BaseException as error:
-            self._skip(error)
-            return None
-        if self._is_taken:  # where tasks are eager
-            return None if task.done() else task
-        self._task = task
-        task.add_done_callback(self._on_done)
-        return task
-
-    def take(self) -> None:
-        """Note that the coroutine runs; called by the coroutine."""
-        self._is_taken = True
-        self._work = None
-        if self._task is not None:
-            # Left in place, the callback would cost each task one more turn of the loop.
-            self._task.remove_done_callback(self._on_done)
-            self._task = None
-
-    def _on_done(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
-            self._skip(asyncio.CancelledError())
-            return
-        missing = RuntimeError("the loop's task factory made a task that did not run its coroutine")
-        self._skip(task.exception() or missing)
-
-    def _skip(self, error: BaseException) -> None:
-        if self._is_taken:
-            return
-        self._is_taken = True
-        if self._work is not None:
-            self._work.close()  # Else Python warns that the coroutine was never awaited.
-        self._task = self._work = None
-        self._on_skipped(error)
+def error_of_skipped(task: asyncio.Task[Any]) -> BaseException:
+    """Why *task*, which is over, has not run its coroutine."""
+    if task.cancelled():
+        return asyncio.CancelledError()
+    missing = RuntimeError("the loop's task factory made a task that did not run its coroutine")
+    return task.exception() or missing
 
 
 class LoopThread:
@@ -425,24 +370,36 @@ def _start_task(
     outcome: Future[T],
     tasks: list[asyncio.Task[None]],
 ) -> None:
-    first_step = FirstStep(outcome.set_exception)
-    main, name = _give_outcome(fn, outcome, first_step), getattr(fn.func, "__name__", None)
-    task = first_step.create_task(main, name=name, context=context)
-    if task is not None:
-        tasks.append(task)
+    main, name = _give_outcome(fn, outcome), getattr(fn.func, "__name__", None)
+    try:
+        task = asyncio.get_running_loop().create_task(main, name=name, context=context)
+    except BaseException as error:
+        _skip(main, outcome, error)
+        return
+    task.add_done_callback(partial(_on_skipped, main, outcome))
+    tasks.append(task)
 
 
-async def _give_outcome(
-    fn: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T], first_step: FirstStep
-) -> None:
-    first_step.take()
+async def _give_outcome(fn: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]) -> None:
     try:
         outcome.set_result(await fn())
     except BaseException as error:
         outcome.set_exception(error)
     finally:
         # As in the frame of the caller that waits.
-        del outcome, first_step
+        del outcome
+
+
+def _on_skipped(
+    main: Coroutine[Any, Any, None], outcome: Future[Any], task: asyncio.Task[None]
+) -> None:
+    if not outcome.done():
+        _skip(main, outcome, error_of_skipped(task))
+
+
+def _skip(main: Coroutine[Any, Any, None], outcome: Future[Any], error: BaseException) -> None:
+    main.close()  # Else Python warns that the coroutine was never awaited.
+    outcome.set_exception(error)
 
 
 def _bring_back(context: Context) -> None:

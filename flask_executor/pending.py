@@ -94,6 +94,7 @@ class JobQueue:
         self.room = Room(self, settings.max_pending)
         self.waits = Waits(self)
         self._drains: set[Drain] = set()
+        self._spare: list[Drain] = []  # those that have ended, to be used again
         self._helpers: set[Drain] = set()  # of one job each, taken out of its turn
         self._counts_of_ended = Counts()
         self._submitted = self._cancelled = self._delayed = 0
@@ -359,7 +360,7 @@ class JobQueue:
         with self.lock:
             total.add(self._counts_of_ended)
             total.add(self.coroutines.counts)
-            for drain in self.drains():
+            for drain in [*self.drains(), *self._spare]:
                 total.add(drain.counts)
             ended = total.succeeded + total.failed + total.cancelled
             return Stats(
@@ -435,13 +436,36 @@ class JobQueue:
             self._submitted += 1
             self._waiting.append(future)
         else:
-            drain = Drain(self, future, current_drain() if self.inline else None)
+            drain = self._new_drain(future)
             future._place = "drain"
             self._submitted += 1
             self._drains.add(drain)
         if self.room.reserved:
             self.room.use(future)
         return drain
+
+    def _new_drain(self, future: JobFuture[Any]) -> Drain:
+        # Called with the lock held. One that is used again takes fewer instructions, and nothing is
+        # called once it has been taken: a signal handler that raises would lose its counts.
+        if not self._spare:
+            return Drain(self, future, current_drain() if self.inline else None)
+        drain = self._spare[-1]
+        del self._spare[-1]
+        drain.first = future
+        drain.thread = drain.awaits = 0  # What its last job left behind may still wait.
+        drain.awaited = []
+        return drain
+
+    def _retire(self, drain: Drain) -> None:
+        # Called with the lock held.
+        if drain not in self._drains:  # but in those of the process that this one was forked from
+            return
+        self._drains.remove(drain)
+        drain.first = drain.current = None
+        if self.inline:  # What its job left behind may have it as `outer`, and go on.
+            self._counts_of_ended.add(drain.counts)
+        else:
+            self._spare.append(drain)
 
     def _begin(self, future: JobFuture[Any], delay: float | None, drain: Drain | None) -> None:
         # It may be called again for a job, by one whom a signal handler has interrupted in it.
@@ -472,7 +496,7 @@ class JobQueue:
             drain = self._unbegun_drain(future)
             if drain is None or len(self._drains) == 1 or future.state != "pending":
                 return False
-            self._drains.remove(drain)
+            self._retire(drain)
             future._place = "queue"
             self._waiting.append(future)
             return True
@@ -485,7 +509,7 @@ class JobQueue:
         with self.lock:
             drain = self._unbegun_drain(future)
             if drain is not None:
-                self._drains.remove(drain)
+                self._retire(drain)
             is_out = drain is not None or future._place in {"delay", "loop"}
             is_claimed = is_out and future._start()
             if is_claimed:
@@ -512,11 +536,12 @@ class JobQueue:
                 self._begin_drain(drain)
             except Exception as error:
                 with self.lock:
-                    self._drains.discard(drain)
-                    if self._drains:
-                        return
-                    self._drains.add(drain)
-                fail_waiting(self, drain, error)
+                    is_alone = len(self._drains) == 1
+                    if not is_alone:
+                        self._retire(drain)
+                if is_alone:
+                    fail_waiting(self, drain, error)
+                return
 
     def _let_in(self, future: JobFuture[Any], due: float | None) -> None:
         self._put_in_time(future, None if due is None else max(due - time.monotonic(), 0))
@@ -557,7 +582,7 @@ class JobQueue:
     def _run_or_fail(self, future: JobFuture[Any], error: Exception) -> None:
         with self.lock:
             if (drain := self._unbegun_drain(future)) is not None:
-                self._drains.remove(drain)
+                self._retire(drain)
             self._outside.pop(future.job._number, None)
             self._delayed -= future._place == "delay"
             if not future._is_in_line():
@@ -600,9 +625,7 @@ class JobQueue:
             drain.counts.failed += 1
             future._end(Outcome("failed", exception=error))
         with self.lock:
-            if drain in self._drains:
-                self._drains.remove(drain)
-                self._counts_of_ended.add(drain.counts)
+            self._retire(drain)
         self.tell_if_idle()
 
     def _end(self, drain: Drain) -> bool:
@@ -611,9 +634,7 @@ class JobQueue:
             if self._waiting:
                 return False
             drain.current = None
-            if drain in self._drains:  # or in those of the process that this one was forked from
-                self._drains.remove(drain)
-                self._counts_of_ended.add(drain.counts)
+            self._retire(drain)
         self.waits.relieve()
         self.tell_if_idle()
         return True

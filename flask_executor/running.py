@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from .drains import Drain
     from .futures import JobFuture
-    from .loop import FirstStep
     from .pending import JobQueue
     from .pickling import Reply
     from .pools import Pool
@@ -75,17 +74,17 @@ def run_here(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> None:
 
 
 async def run_on_loop(
-    queue: JobQueue,
-    future: JobFuture[Any],
-    first_step: FirstStep,
-    on_end: Callable[[int, list[Outcome]], object],
+    queue: JobQueue, future: JobFuture[Any], on_end: Callable[[int, list[Outcome]], object]
 ) -> None:
     """Run a coroutine job that has been started, as a task in the job's contextvars.
 
     :param on_end: called in the last step of the task, with the job's number and, in a list, how it
         ended. What it raised is not raised here, where it could end the loop
     """
-    first_step.take()
+    if future._task is not None:
+        # Left in place, the callback would cost each task one more turn of the loop.
+        future._task.remove_done_callback(cast("Any", future._if_skipped))
+    future._if_skipped = None
     try:
         _enter(queue, future)
         work = future._fn(*future._args, **(future._kwargs or {}))

@@ -428,18 +428,26 @@ def test_code_that_a_job_leaves_behind_may_wait_as_the_job_ends(
 
 
 def test_what_a_job_left_waiting_does_not_count_for_the_next_one(
-    app: Flask, executor: Executor
+    app: Flask, executor: Executor, gate: Gate
 ) -> None:
-    drain = Drain(app.extensions["flask_executor."].queue)
-    leaving, following, left = (executor.submit(int) for _ in range(3))
-    executor.drain(WAIT)
+    queue = app.extensions["flask_executor."].queue
+    loop = asyncio.new_event_loop()
+    left: list[asyncio.Future[object]] = []
 
-    drain.begin(leaving)
-    drain.awaits += 1
-    drain.awaited.append(left)
-    drain.begin(following)
+    async def wait_at_gate() -> None:
+        await asyncio.to_thread(gate)
 
-    assert not drain.is_waiting()
+    async def leave_waiting() -> None:
+        left.append(executor.submit_async(wait_at_gate))
+
+    leaving = executor.submit(loop.run_until_complete, leave_waiting())
+    leaving.result(WAIT)
+    while queue.drains():
+        time.sleep(0.01)
+    is_waiting = queue._new_drain(leaving).is_waiting()
+    loop.close()
+
+    assert not is_waiting
 
 
 @pytest.mark.parametrize("is_coroutine", [False, True])
