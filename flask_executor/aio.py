@@ -87,11 +87,15 @@ class Waiter(asyncio.Future[T]):
         self._mark_retrieved()
         return super().exception()
 
-    def results_of_chunk(self) -> Any:
-        """The results of several items, once they are there; up to the one that failed."""
+    def has_failed(self) -> bool:
+        """Whether to await it raises, once it is done; to ask does not count as retrieving."""
+        return self.cancelled() or super().exception() is not None
+
+    def take_results(self) -> list[Any]:
+        """The results of a chunk, once it is done, to pop from; see `JobFuture._take_results`."""
         if self._source is None:
-            return () if self.cancelled() else super().result()
-        return self._source._peek()[0] or ()
+            return [] if self.cancelled() else super().result()[::-1]  # type: ignore[index]
+        return self._source._take_results()
 
     def __await__(self) -> Generator[Any, None, T]:
         # The C code asks a future that is done for its outcome without a call of `result`.
@@ -156,29 +160,36 @@ async def stream(
                 ready.put_nowait(waiter)
             else:
                 waiter.add_done_callback(ready.put_nowait)
+            del args, waiter  # This frame waits for room while others have the result.
 
     feeder = asyncio.create_task(feed())
     feeder.add_done_callback(ready.put_nowait)  # wakes the loop below when the items run out
     try:
         while in_flight or not feeder.done():
-            future = await ready.get()
-            if future is feeder:
+            waiter = await ready.get()
+            if waiter is feeder:
                 continue
-            if chunksize == 1:
-                in_flight.remove(future)
-                yield await future
-            else:
-                await asyncio.wait([future])
-                in_flight.remove(future)
-                for result in future.results_of_chunk():
-                    yield result
-                await future
+            results, failed = await _end_of(waiter, is_chunk=chunksize > 1)
+            in_flight.remove(waiter)
+            del waiter  # While a result is away, nothing here holds it.
+            while results:
+                yield results.pop()
+            if failed is not None:
+                await failed
             room.release()
         feeder.result()
     finally:
         feeder.cancel()
         for waiter in in_flight:
             waiter.cancel()
+
+
+async def _end_of(waiter: Waiter[Any], *, is_chunk: bool) -> tuple[list[Any], Waiter[Any] | None]:
+    """The results of an item or a chunk, to pop from, and *waiter* if it raises after them."""
+    if not is_chunk:
+        return [await waiter], None
+    await asyncio.wait([waiter])
+    return waiter.take_results(), waiter if waiter.has_failed() else None
 
 
 async def _zip(

@@ -41,7 +41,10 @@ class Chunk:
                 results.append(call(*args))  # noqa: PERF401 - those before a failure are kept
         except BaseException as error:
             raise ChunkFailed(results) from error
-        return results
+        else:
+            return results
+        finally:
+            del results  # The traceback of a failure holds this frame.
 
     def __repr__(self) -> str:
         return repr(self._fn)

@@ -352,6 +352,17 @@ class JobFuture(concurrent.futures.Future[T]):
         """Result and exception, once it is done; to look does not count as retrieving."""
         return self._result, self._exception
 
+    def _take_results(self) -> list[Any]:
+        """The results of a chunk's items, up to the one that failed; the last result comes first.
+
+        The list is a copy: that which a chunk returned may be held elsewhere, by a receiver of
+        `job_succeeded` say. A chunk that failed lets go of its own.
+        """
+        results: list[Any] = (self._result or [])[::-1]
+        if self._exception is not None:
+            self._result = None
+        return results
+
     def _mark_retrieved(self) -> None:
         """Note that somebody was given the exception, so it need not be logged."""
         self._is_retrieved = True

@@ -70,6 +70,7 @@ class Results:
             try:
                 args = next(self._calls)
             except StopIteration:
+                self._calls = iter(())  # A zip keeps arguments, and a result may be one of them.
                 return
             try:
                 # With no other job to wait for it waits for room.
@@ -92,7 +93,7 @@ class Results:
 def result_of(future: JobFuture[Any], timeout: float | None) -> Iterable[Any]:
     """The result of a job, alone."""
     try:
-        return (future.result(timeout),)
+        return _popped([future.result(timeout)])
     finally:
         future.cancel()
         del future  # The traceback of its exception must not keep it alive.
@@ -102,9 +103,19 @@ def results_of_chunk(future: JobFuture[list[Any]], timeout: float | None) -> Ite
     """The results of a chunk of items, up to one that failed."""
     try:
         error = future.exception(timeout)
-        yield from future._peek()[0] or ()
-        if error is not None:
-            raise error
+        results = future._take_results()
     finally:
         future.cancel()
         del future  # as above
+    yield from _popped(results)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # Its traceback holds this frame.
+
+
+def _popped(results: list[Any]) -> Iterator[Any]:
+    """Each result, from the last to the first; one that was yielded is not held here."""
+    while results:
+        yield results.pop()

@@ -22,6 +22,8 @@ __all__ = ["Reply", "dumps_call"]
 _FUNCTION = "expected a function at the top level of a module that workers can import"
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100  # characters
+# Read by way of the base class: an exception may have properties of these names, which may raise.
+_LINKS = [vars(BaseException)[name] for name in ("__cause__", "__context__")]
 _VALUE = "expected what pickle can take, such as ids, paths and plain data"
 
 
@@ -112,7 +114,27 @@ class Reply(NamedTuple):
             )
         # As an assignment, it would fail for an exception that is a frozen dataclass.
         BaseException.__setattr__(error, "__cause__", _RemoteTraceback(self.trace))
+        _drop_tracebacks(error)
         return result, error
+
+
+def _drop_tracebacks(error: BaseException) -> None:
+    """Have *error*, and the exceptions that it refers to, hold no frame.
+
+    A frame holds its callers. Where tblib is at work, as in Dask, an exception is unpickled with a
+    traceback whose frames have the callers of the unpickling, and all that is in their variables.
+    """
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        each = found.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        BaseException.with_traceback(each, None)
+        found += [link.__get__(each) for link in _LINKS]
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions
 
 
 class _RemoteTraceback(Exception):

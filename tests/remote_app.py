@@ -80,6 +80,16 @@ def pid(*_: object) -> int:
     return os.getpid()
 
 
+class Parcel:
+    """What a weak reference can be had of."""
+
+
+def parcel(number: int, fails_at: int | None = None) -> Parcel:
+    if number == fails_at:
+        raise LookupError("on purpose")
+    return Parcel()
+
+
 @executor.job
 def square(n: int) -> int:
     return n * n

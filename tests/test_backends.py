@@ -8,8 +8,10 @@ import os
 import re
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -563,6 +565,72 @@ def test_an_item_that_fails_ends_a_map_after_those_before_it(
     with pytest.raises(ZeroDivisionError):
         asyncio.run(view())
     assert got == [2, 9, 4]
+
+
+@pytest.mark.parametrize(
+    ("chunksize", "buffersize", "fails_at"),
+    [(1, None, None), (1, 1, 5), (3, None, 5), (3, 1, 5), (3, 1, None)],
+)
+def test_a_map_lets_go_of_what_it_yielded(
+    executor: Executor, no_gc: None, chunksize: int, buffersize: int | None, fails_at: int | None
+) -> None:
+    results = executor.map(
+        remote_app.parcel,
+        range(7),
+        [fails_at] * 7,
+        chunksize=chunksize,
+        buffersize=buffersize,
+    )
+    count = 0
+
+    with suppress(LookupError):
+        for result in results:
+            freed = threading.Event()
+            weakref.finalize(result, freed.set)
+            del result
+            # The worker may be about to let go of it.
+            assert freed.wait(WAIT)
+            count += 1
+
+    assert count == (7 if fails_at is None else fails_at)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    ("chunksize", "buffersize", "fails_at"),
+    [(1, None, 5), (1, 1, None), (3, None, None), (3, 1, 5)],
+)
+def test_a_map_async_lets_go_of_what_it_yielded(
+    executor: Executor,
+    no_gc: None,
+    chunksize: int,
+    buffersize: int | None,
+    ordered: bool,
+    fails_at: int | None,
+) -> None:
+    async def view() -> int:
+        results = executor.map_async(
+            remote_app.parcel,
+            range(7),
+            [fails_at] * 7,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            ordered=ordered,
+        )
+        count = 0
+        with suppress(LookupError):
+            async for result in results:
+                freed = threading.Event()
+                weakref.finalize(result, freed.set)
+                del result
+                while not freed.is_set():
+                    await asyncio.sleep(0.001)
+                count += 1
+        return count
+
+    count = asyncio.run(asyncio.wait_for(view(), WAIT))
+
+    assert count == 7 if fails_at is None else 1 <= count < 7
 
 
 def test_chunks_of_coroutine_functions_run_to_the_end(executor: Executor) -> None:

@@ -9,7 +9,7 @@ import weakref
 import pytest
 from flask import Flask, current_app
 
-from flask_executor import Executor, WaitTimeout
+from flask_executor import Executor, JobFuture, WaitTimeout
 
 WAIT = 20.0
 
@@ -90,6 +90,30 @@ def test_closing_a_map_cancels_what_has_not_started(app, executors, gate):
 
     assert first == 0
     assert executor.stats().cancelled >= 8
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_map_holds_no_future_of_what_it_yielded(executor, no_gc, chunksize):
+    futures: list[weakref.ref[JobFuture[object]]] = []
+    executor.add_default_done_callback(lambda future: futures.append(weakref.ref(future)))
+
+    results = executor.map(lambda n: n, range(9), chunksize=chunksize)
+    for _ in range(4):
+        next(results)
+    executor.drain(WAIT)
+
+    assert len(futures) == 9 / chunksize
+    assert [future() for future in futures].count(None) == -(-4 // chunksize)
+
+
+def test_a_map_leaves_the_results_of_a_chunk_to_a_callback_that_keeps_them(executor):
+    kept: list[object] = []
+    executor.add_default_done_callback(lambda future: kept.append(future.result()))
+
+    results = list(executor.map(lambda n: n, range(3), chunksize=3))
+
+    assert results == [0, 1, 2]
+    assert kept == [[0, 1, 2]]
 
 
 def test_options_leave_the_functions_own_keywords_alone(executor):
