@@ -14,6 +14,7 @@ import distributed
 
 from .exceptions import WorkerDied
 from .loop import LoopThread
+from .traces import drop_frames, keep_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,12 +107,15 @@ class DaskPool(concurrent.futures.Executor):
         except (_dask.CancelledError, _dask.comm.CommClosedError) as error:
             lost = BrokenExecutor(f"the connection to the scheduler {self._address} was lost")
             lost.__cause__ = error
+            drop_frames(lost)
             call.set_exception(lost)
         except _dask.KilledWorker as error:
             died = WorkerDied(f"the Dask workers that ran the job have died: {error}")
             died.__cause__ = error
+            drop_frames(died)
             call.set_exception(died)
         except BaseException as error:
+            keep_as_text(error)
             call.set_exception(error)
         else:
             call.set_result(result)

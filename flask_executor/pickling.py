@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 import reprlib
 import sys
-import traceback
 from io import BytesIO
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .exceptions import NotPicklable, RemoteError
+from .traces import keep_as_text, text_of, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +22,6 @@ __all__ = ["Reply", "dumps_call"]
 _FUNCTION = "expected a function at the top level of a module that workers can import"
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100  # characters
-# Read by way of the base class: an exception may have properties of these names, which may raise.
-_LINKS = [vars(BaseException)[name] for name in ("__cause__", "__context__")]
 _VALUE = "expected what pickle can take, such as ids, paths and plain data"
 
 
@@ -48,12 +46,12 @@ def dumps_call(
             reason = _why_not(value, knows_main=knows_main)
             if reason is not None:
                 raise NotPicklable(
-                    f"{what}, {_repr(value)}, cannot be sent to another process: {_text(reason)}; "
-                    f"{expected}"
+                    f"{what}, {_repr(value)}, cannot be sent to another process: "
+                    f"{text_of(reason)}; {expected}"
                 ) from reason
         raise NotPicklable(
-            f"the call of the job {job.name!r} cannot be sent to another process: {_text(error)}; "
-            f"{_VALUE}"
+            f"the call of the job {job.name!r} cannot be sent to another process: "
+            f"{text_of(error)}; {_VALUE}"
         ) from error
 
 
@@ -77,7 +75,7 @@ class Reply(NamedTuple):
         except Exception as error:
             unfit = NotPicklable(
                 f"the result of the job, {_repr(result)}, cannot be sent back from another "
-                f"process: {_text(error)}; {_VALUE}"
+                f"process: {text_of(error)}; {_VALUE}"
             )
             unfit.__cause__ = error
             return cls.of_error(unfit)
@@ -95,14 +93,18 @@ class Reply(NamedTuple):
             pickled = _dumps(
                 RemoteError(
                     "the job raised an exception that cannot be sent back from another process: "
-                    f"{kind.__module__}.{kind.__qualname__}: {_text(error)}"
+                    f"{kind.__module__}.{kind.__qualname__}: {text_of(error)}"
                 )
             )
-        return cls(cls.of_result(results).result, pickled, _trace(error))
+        return cls(cls.of_result(results).result, pickled, trace_of(error))
 
     def read(self) -> tuple[Any, BaseException | None]:
-        """The result, and what was raised."""
-        result = None if self.result is None else pickle.loads(self.result)
+        """The result, and what was raised, there or by the reading; it has no traceback."""
+        try:
+            result = None if self.result is None else pickle.loads(self.result)
+        except BaseException as unreadable:
+            keep_as_text(unreadable)
+            return None, unreadable
         if self.error is None:
             return result, None
         try:
@@ -110,38 +112,11 @@ class Reply(NamedTuple):
         except BaseException as unreadable:
             error = RemoteError(
                 "the job raised an exception that cannot be read in this process "
-                f"({_text(unreadable)}): {self.trace.strip().rpartition(chr(10))[2]}"
+                f"({text_of(unreadable)}): {self.trace.strip().rpartition(chr(10))[2]}"
             )
-        # As an assignment, it would fail for an exception that is a frozen dataclass.
-        BaseException.__setattr__(error, "__cause__", _RemoteTraceback(self.trace))
-        _drop_tracebacks(error)
+        # Where tblib is at work, as in Dask, an exception is unpickled with a traceback, too.
+        keep_as_text(error, self.trace)
         return result, error
-
-
-def _drop_tracebacks(error: BaseException) -> None:
-    """Have *error*, and the exceptions that it refers to, hold no frame.
-
-    A frame holds its callers. Where tblib is at work, as in Dask, an exception is unpickled with a
-    traceback whose frames have the callers of the unpickling, and all that is in their variables.
-    """
-    found: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while found:
-        each = found.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        BaseException.with_traceback(each, None)
-        found += [link.__get__(each) for link in _LINKS]
-        if isinstance(each, BaseExceptionGroup):
-            found += each.exceptions
-
-
-class _RemoteTraceback(Exception):
-    """Shows where in its process an exception was raised."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
 
 
 class _Pickler(pickle.Pickler):
@@ -167,19 +142,6 @@ def _dumps(value: object, *, knows_main: bool = True) -> bytes:
     file = BytesIO()
     _Pickler(file, knows_main=knows_main).dump(value)
     return file.getvalue()
-
-
-def _trace(error: BaseException) -> str:
-    """The traceback of *error*, from the job's own code on."""
-    begin = error.__traceback__
-    while begin is not None and begin.tb_frame.f_globals.get("__package__") == __package__:
-        begin = begin.tb_next
-    begin = begin or error.__traceback__
-    try:
-        return "".join(traceback.format_exception(type(error), error, begin))
-    except BaseException as unformattable:  # its __cause__ or notes may be properties that raise
-        tail = "".join(traceback.format_tb(begin))
-        return f"{tail}{type(error).__qualname__} (cannot be shown: {_text(unformattable)})"
 
 
 def _find(module: str | None, qualname: str) -> object:
@@ -213,10 +175,3 @@ def _repr(value: object) -> str:
         return _short.repr(value)
     except Exception:
         return object.__repr__(value)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return type(error).__qualname__

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .exceptions import WorkerDied
 from .threads import Threads
+from .traces import keep_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -113,6 +114,8 @@ class ProcessPool(concurrent.futures.Executor):
         if wait:
             for worker in list(self._workers):
                 worker.process.join()
+            with self._lock:
+                self._forget_ended()
 
     def _run(self, call: _Call, message: tuple[Any, ...]) -> None:
         if not call.set_running_or_notify_cancel():
@@ -120,12 +123,10 @@ class ProcessPool(concurrent.futures.Executor):
         try:
             result = self._exchange(call, message)
         except BaseException as error:
+            keep_as_text(error)  # Its frames hold the message.
             call.set_exception(error)
         else:
             call.set_result(result)
-        finally:
-            # A traceback of the exception holds this frame, which would hold the exception.
-            del call, message
 
     def _exchange(self, call: _Call, message: tuple[Any, ...]) -> Any:
         while True:
@@ -135,14 +136,16 @@ class ProcessPool(concurrent.futures.Executor):
             try:
                 worker.connection.send(message)
                 break
-            except OSError as error:
-                self._give_back(call, worker, is_usable=False)
-                if worker.calls == 1:
-                    raise worker.obituary("as it read the job") from error
-                # It died while it was idle, and does not have the whole of the call.
+            except OSError:
+                pass  # It has died.
             except BaseException:
                 self._give_back(call, worker, is_usable=True)
                 raise
+            # If it died while it was idle, it does not have the whole of the call.
+            died = None if worker.calls else worker.obituary("as it read the job")
+            self._give_back(call, worker, is_usable=False)
+            if died is not None:
+                raise died
         call.sent.set_result(None)
         is_usable = False
         try:
@@ -156,7 +159,7 @@ class ProcessPool(concurrent.futures.Executor):
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-            self._workers -= {worker for worker in self._workers if worker.has_ended()}
+            self._forget_ended()
         worker = _Worker(self._context, self._prepare(), self._workers)
         with self._lock:
             self._workers.add(worker)
@@ -177,6 +180,14 @@ class ProcessPool(concurrent.futures.Executor):
                 self._idle.append(worker)
         if worker.is_spent:
             worker.stop()
+            with self._lock:
+                self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        # Called with the lock held. With the last reference to a process go the files that are
+        # open for it. `Process.close` would do that, too, and have it raise for whoever found it
+        # among `multiprocessing.active_children`.
+        self._workers -= {worker for worker in self._workers if worker.has_ended()}
 
 
 class _Call(Future[Any]):
@@ -214,17 +225,17 @@ class _Worker:
         """
         try:
             # What the job has started may go on, and keep the other end of the pipe open.
-            if self.connection not in wait([self.connection, self._death]):
-                raise EOFError  # noqa: TRY301 - as the pipe tells it elsewhere
-            return self.connection.recv()
-        except (OSError, EOFError) as error:
-            self.is_spent = True
-            raise self.obituary(when) from error
+            if self.connection in wait([self.connection, self._death]):
+                return self.connection.recv()
+        except (OSError, EOFError):
+            pass  # It has died.
         except BaseException:
             # What it sent cannot be read, and so nothing that comes after.
             self.is_spent = True
             self.process.kill()
             raise
+        self.is_spent = True
+        raise self.obituary(when)
 
     def stop(self) -> None:
         """Have the process end after the call that it is at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,6 +13,7 @@ from .chunks import ChunkFailed
 from .exceptions import JobTimeout, WorkerDied
 from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
+from .traces import keep_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +111,7 @@ def run_there(queue: JobQueue, drain: Drain) -> None:
         try:
             pool, sent = queue.workers.send(future._fn, future._args, future._kwargs or {})
         except BaseException as error:  # also Ctrl-C: the job has been taken
+            keep_as_text(error)
             fail_there(queue, drain, future, error)
             if not queue.workers.is_open():
                 fail_waiting(queue, drain, error)
@@ -255,20 +257,24 @@ def _on_returned(
 def _outcome_there(
     queue: JobQueue, pool: Pool, future: JobFuture[Any], sent: Future[Reply]
 ) -> Outcome:
-    try:
-        result, error = sent.result().read()
-    except (BrokenExecutor, concurrent.futures.CancelledError) as broken:
-        if isinstance(broken, WorkerDied):
-            return outcome_of(future, broken)
+    # `sent.result()` would raise: the frames in the traceback hold *sent*, and the future.
+    broken = CancelledError() if sent.cancelled() else sent.exception()
+    if broken is None:
+        try:
+            result, error = sent.result().read()
+        except BaseException as no_reply:  # That of a pool of one's own may be anything.
+            broken = no_reply
+        else:
+            if error is None:
+                return Outcome("succeeded", result)
+            return outcome_of(future, error, result)
+    keep_as_text(broken)
+    if isinstance(broken, (BrokenExecutor, CancelledError)) and not isinstance(broken, WorkerDied):
         queue.workers.replace(pool)
         died = WorkerDied(f"the pool broke while it had the job, which is not run again: {broken}")
         died.__cause__ = broken
         return outcome_of(future, died)
-    except BaseException as unreadable:
-        return outcome_of(future, unreadable)
-    if error is None:
-        return Outcome("succeeded", result)
-    return outcome_of(future, error, result)
+    return outcome_of(future, broken)
 
 
 def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: Outcome) -> None:

@@ -58,6 +58,22 @@ def threads_untold(settings: Settings) -> Pool:
     return ThreadPoolExecutor(settings.max_workers)
 
 
+class Idle(ThreadPoolExecutor):
+    def __init__(self, _: Settings) -> None:
+        super().__init__(1)
+
+    def submit(self, *_: object, **__: object) -> Any:
+        return super().submit(int)
+
+
+class Refusing(ThreadPoolExecutor):
+    def __init__(self, _: Settings) -> None:
+        super().__init__(1)
+
+    def submit(self, *_: object, **__: object) -> Any:
+        raise LookupError("not today")
+
+
 def loky(settings: Settings) -> Pool:
     # Where interpreters import this module, loky cannot be.
     from loky import ProcessPoolExecutor as LokyExecutor
@@ -126,11 +142,11 @@ class Unpicklable(Exception):
         super().__init__(f"{reason} ({code})")
 
 
-def fail_unpicklably() -> None:
+def fail_unpicklably(*_: object) -> None:
     raise Unpicklable(7, "the tea is cold")
 
 
-def exit_at_once() -> None:
+def exit_at_once(*_: object) -> None:
     raise SystemExit(3)
 
 
@@ -229,7 +245,7 @@ def note(path: str, line: object) -> int:
     return os.getpid()
 
 
-def hang() -> None:
+def hang(*_: object) -> None:
     threading.Event().wait()
 
 
@@ -278,7 +294,7 @@ class Booby:
         return exit_at_once, ()
 
 
-def give_back_a_booby() -> Booby:
+def give_back_a_booby(*_: object) -> Booby:
     return Booby()
 
 
@@ -288,11 +304,11 @@ def die_with_a_child_left() -> None:
     os._exit(9)
 
 
-def lock() -> Any:
+def lock(*_: object) -> Any:
     return threading.Lock()
 
 
-def die(code: int = 9) -> None:
+def die(*_: object, code: int = 9) -> None:
     os._exit(code)
 
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 import distributed
 import pytest
@@ -29,6 +30,14 @@ def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 def on(cluster: Cluster, app: Flask, executors: MakeExecutor, **settings: object) -> Executor:
     return executors(app, type="dask", dask_address=cluster.address, **settings)
+
+
+def tracebacks_of(error: BaseException | None) -> list[TracebackType]:
+    """The tracebacks of an exception and of those that it refers to."""
+    if error is None:
+        return []
+    own = [] if error.__traceback__ is None else [error.__traceback__]
+    return [*own, *tracebacks_of(error.__cause__), *tracebacks_of(error.__context__)]
 
 
 def test_jobs_run_at_once_on_all_workers_of_a_cluster(
@@ -129,6 +138,7 @@ def test_a_job_that_kills_worker_after_worker_fails(
     assert isinstance(error, WorkerDied)
     assert "the Dask workers that ran the job have died" in str(error)
     assert isinstance(error.__cause__, distributed.KilledWorker)
+    assert tracebacks_of(error) == [], "they would hold the job's arguments"
     own_cluster.start_worker()
     assert executor.submit(remote_app.power, 3).result(WAIT) == 9
 
@@ -153,6 +163,7 @@ def test_a_lost_scheduler_fails_what_runs_and_what_waits(
         error = future.exception(WAIT)
         assert isinstance(error, WorkerDied)
         assert f"the connection to the scheduler {own_cluster.address} was lost" in str(error)
+        assert tracebacks_of(error) == []
     assert {type(future.exception(WAIT)) for future in waiting} <= {OSError, WorkerDied}
     executor.drain(WAIT)
     assert executor.stats().failed == 22

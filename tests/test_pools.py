@@ -199,6 +199,17 @@ def test_a_pool_in_this_process_that_does_not_say_so_fails_its_jobs_with_what_to
     assert executors(Flask("other")).submit(os.getpid).result(WAIT) == os.getpid()
 
 
+def test_a_pool_that_does_not_make_its_calls_fails_them(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, type="tests.remote_app:Idle")
+
+    error = executor.submit(remote_app.power, 3).exception(WAIT)
+
+    assert isinstance(error, AttributeError)
+    assert error.__traceback__ is None
+
+
 def test_a_pool_of_ones_own_that_breaks_is_made_again_for_what_waits(
     app: Flask, executors: MakeExecutor, door: Door
 ) -> None:

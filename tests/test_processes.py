@@ -11,8 +11,11 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 import weakref
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +417,97 @@ def test_workers_that_have_died_leave_no_files_open(
         after = die(0)
 
     assert after <= before
+
+
+SIZE = 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("job", "timeout"),
+    [
+        (remote_app.die, None),
+        (remote_app.hang, 0.3),
+        (remote_app.fail_unpicklably, None),
+        (remote_app.lock, None),
+        (remote_app.give_back_a_booby, None),
+        (remote_app.exit_at_once, None),
+    ],
+)
+def test_an_exception_that_is_kept_holds_neither_arguments_nor_files(
+    of_method: Executor, no_gc: None, job: Any, timeout: float | None
+) -> None:
+    def fail() -> BaseException:
+        error = of_method.options(timeout=timeout).submit(job, b"x" * SIZE).exception(WAIT)
+        assert error is not None
+        return error
+
+    kept = [fail()]
+    files = count_files()
+
+    with traced() as memory:
+        kept += [fail() for _ in range(3)]
+
+        # Threads of the pool may be about to let go of theirs.
+        wait_until(lambda: memory() < SIZE)
+    wait_until(lambda: count_files() <= files)
+    assert [error.__traceback__ for error in kept] == [None] * 4
+
+
+def test_a_worker_that_cannot_start_leaves_no_arguments_and_files(
+    app: Flask, executors: MakeExecutor, method: str, no_gc: None
+) -> None:
+    executor = executors(
+        app, type="process", max_workers=1, mp_context=method, app="tests.remote_app:die()"
+    )
+    kept = [executor.submit(remote_app.power, 3).exception(WAIT)]
+    files = count_files()
+
+    with traced() as memory:
+        kept += [executor.submit(remote_app.power, b"x" * SIZE).exception(WAIT) for _ in range(3)]
+
+        wait_until(lambda: memory() < SIZE)
+    wait_until(lambda: count_files() <= files)
+    assert {type(error) for error in kept} == {WorkerDied}
+
+
+def test_a_job_that_the_pool_refuses_keeps_nothing_of_its_caller(
+    app: Flask, executors: MakeExecutor, no_gc: None
+) -> None:
+    executor = executors(app, type="tests.remote_app:Refusing")
+    parcel = Parcel()
+    reference = weakref.ref(parcel)
+
+    def submit(_: Parcel) -> BaseException | None:
+        return executor.submit(remote_app.power, 3).exception(WAIT)
+
+    error = submit(parcel)
+    del parcel
+
+    assert isinstance(error, LookupError)
+    assert "in submit" in str(error.__cause__)
+    assert reference() is None
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """Gives what tells how many bytes are there that were taken in the block."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def count_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(int(WAIT * 100)):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be so")
 
 
 # Time
