@@ -25,6 +25,7 @@ __all__ = [
     "GRACE",
     "LoopThread",
     "Mailbox",
+    "check_patched_in_time",
     "check_running_loop",
     "error_of_skipped",
     "running_loop",
@@ -43,6 +44,12 @@ _NO_LOOP_UNDER_GEVENT = (
     "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout and "
     "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without delay and timeout, or serve the "
     "app with threads, as 'gunicorn --threads 8' does"
+)
+
+_PATCHED_TOO_LATE = (
+    "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
+    "so its locks would block the whole process. Run gevent.monkey.patch_all() before all other "
+    "imports, or with gunicorn, leave out --preload"
 )
 
 
@@ -143,6 +150,19 @@ def threads_are_greenlets() -> bool:
     """Whether gevent has patched `threading`: all that are started then share a real thread."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+# Locks that are made at import, and the classes that are derived from one, stay what they are.
+_WERE_GREENLETS = threads_are_greenlets()
+
+
+def check_patched_in_time() -> None:
+    """Refuse to work with the locks of real threads where greenlets share one.
+
+    :raises RuntimeError: if gevent has patched `threading` since this package was imported
+    """
+    if threads_are_greenlets() and not _WERE_GREENLETS:
+        raise RuntimeError(_PATCHED_TOO_LATE)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -266,6 +286,7 @@ class LoopThread:
                 running.thread.join(GRACE)
 
     def _start(self, *, instead_of: _Running | None) -> _Running:
+        check_patched_in_time()
         return self._starting.join(partial(self._start_here, instead_of))
 
     def _start_here(self, instead_of: _Running | None) -> _Running:

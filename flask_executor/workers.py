@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .attempts import SharedAttempt
 from .conditions import RLock
 from .exceptions import WorkerDied
+from .loop import check_patched_in_time
 from .pickling import dumps_call
 from .remote import prepare, ticket_for
 
@@ -60,10 +61,14 @@ class Workers:
         """The pool, opened if it is not; never called with a lock held.
 
         :raises ExecutorClosed: if the interpreter ends
+        :raises RuntimeError: if gevent has patched threads too late
         :raises OSError: if it is on other machines, and they cannot be reached
         """
         pool = self.pool  # asked for by every job
-        return self._opening.join(self._open) if pool is None else pool
+        if pool is not None:
+            return pool
+        check_patched_in_time()
+        return self._opening.join(self._open)
 
     def begin_afresh(self) -> None:
         """Have no pool; in a forked process, where that of the parent is of no use."""

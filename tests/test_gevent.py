@@ -155,6 +155,64 @@ def test_jobs_in_flight_end_before_a_server_that_is_told_to_stop(door):
 # What is refused
 
 
+LATE = (
+    "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
+    "so its locks would block the whole process. Run gevent.monkey.patch_all() before all other "
+    "imports, or with gunicorn, leave out --preload"
+)
+
+
+def test_a_preloaded_app_answers_with_an_error_that_says_what_to_leave_out():
+    with running_server(f"{SERVER} --preload") as (client, process):
+        statuses = [client.get(path).status_code for path in ("/result", "/map", "/await")]
+        process.terminate()
+        log = process.stderr.read()
+
+    assert statuses == [500] * 3
+    assert log.count(f"RuntimeError: {LATE}\n") == 3
+
+
+def test_an_app_that_is_preloaded_after_gevent_has_patched_works(tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text("from gevent import monkey; monkey.patch_all()")
+
+    with running_server(f"{SERVER} --preload -c {config}") as (client, _):
+        answers = [client.get(path).json() for path in ("/result", "/map", "/threads")]
+
+    assert answers == [10, list(range(0, 200, 2)), ["nobody at /threads"] * 20]
+
+
+def test_a_program_that_patches_after_the_import_is_told_so_by_each_use():
+    told = run(
+        """
+        async def coroutine_function():
+            tell("it ran")
+
+        async def submit_async():
+            await executor.submit_async(pow, 2, 3)
+
+        for use in (
+            lambda: executor.submit(pow, 2, 3),
+            lambda: executor.submit(coroutine_function),
+            lambda: executor.options(delay=1, key="key").submit(pow, 2, 3),
+            lambda: executor.options(timeout=1).submit(pow, 2, 3),
+            lambda: asyncio.run(submit_async()),
+            lambda: executor.map(pow, [2], [3]),
+            lambda: executor.map_async(pow, [2], [3]),
+        ):
+            try:
+                use()
+            except RuntimeError as error:
+                tell(str(error))
+        executor.drain()
+        executor.shutdown()
+        """,
+        patch="import flask_executor; from gevent import monkey; monkey.patch_all(ssl=False)",
+    )
+
+    assert told == [LATE] * 7
+
+
 @pytest.mark.parametrize(
     "type_",
     [
@@ -330,8 +388,10 @@ def ada_at(door: Door) -> dict[str, Any]:
 
 
 @contextmanager
-def running_server() -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    with start(SERVER, TESTS) as process:
+def running_server(
+    command: str = SERVER,
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
+    with start(command, TESTS) as process:
         try:
             address = ADDRESS.search(read_to_address(process.stderr))[0]
             with httpx.Client(base_url=address, timeout=WAIT, trust_env=False) as client:
