@@ -87,6 +87,10 @@ class Waiter(asyncio.Future[T]):
         self._mark_retrieved()
         return super().exception()
 
+    def __repr__(self) -> str:
+        # asyncio's tells the result, and is logged in debug mode when a step takes long.
+        return f"<Waiter {self._state.lower()}>"
+
     def has_failed(self) -> bool:
         """Whether to await it raises, once it is done; to ask does not count as retrieving."""
         return self.cancelled() or super().exception() is not None

@@ -20,6 +20,7 @@ from .job import Job
 from .loop import GRACE
 from .mapping import Results, result_of, results_of_chunk
 from .remote import call_coroutine_item, in_worker, run
+from .shown import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -252,5 +253,5 @@ def check_callable(fn: object) -> None:
     """
     if not callable(fn):
         raise TypeError(
-            f"{fn!r} cannot be called; expected a function, and its arguments apart from it"
+            f"{kind_of(fn)} cannot be called; expected a function, and its arguments apart from it"
         )

@@ -46,9 +46,6 @@ class Chunk:
         finally:
             del results  # The traceback of a failure holds this frame.
 
-    def __repr__(self) -> str:
-        return repr(self._fn)
-
 
 def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:
     """Call *fn* as the job at hand, in a copy of *scope*: contextvars and an app context."""

@@ -14,6 +14,7 @@ import distributed
 
 from .exceptions import WorkerDied
 from .loop import LoopThread
+from .shown import public_address
 from .traces import drop_frames, keep_as_text
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class DaskPool(concurrent.futures.Executor):
                 asynchronous=True,
             )
             address = (await enter(cluster)).scheduler_address
-        self._address = address
+        self._address_shown = public_address(str(address)) or "(its address cannot be shown)"
         client = _dask.Client(address, timeout=_CONNECT, set_as_default=False, asynchronous=True)
         self._client = await enter(client)
         self.max_workers = sum((await self._client.nthreads()).values())
@@ -105,7 +106,7 @@ class DaskPool(concurrent.futures.Executor):
         try:
             result = await self._client.submit(fn, pure=False)
         except (_dask.CancelledError, _dask.comm.CommClosedError) as error:
-            lost = BrokenExecutor(f"the connection to the scheduler {self._address} was lost")
+            lost = BrokenExecutor(f"the connection to the scheduler {self._address_shown} was lost")
             lost.__cause__ = error
             drop_frames(lost)
             call.set_exception(lost)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .conditions import RLock
 from .exceptions import DuplicateKey
+from .shown import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -53,13 +54,13 @@ class FutureCollection:
         :raises TypeError: if *future* is no future, or *key* cannot be a key
         """
         if not isinstance(future, concurrent.futures.Future):
-            raise TypeError(f"{future!r} cannot be stored; expected a concurrent.futures.Future")
+            raise TypeError(
+                f"{kind_of(future)} cannot be stored; expected a concurrent.futures.Future"
+            )
         check_key(key)
         with self._lock:
             if key in self._futures:
-                raise DuplicateKey(
-                    f"a future is stored under {key!r} already; pop it first, or use another key"
-                )
+                raise _duplicate(key, self._futures[key])
             self._futures[key] = future
             dropped = self._take_excess()
         # Freed outside the lock, since a future that goes may log its failure.
@@ -157,6 +158,16 @@ class FutureCollection:
             dropped.append(self._futures[key])
             del self._futures[key], self._done[key]
         return dropped
+
+
+def _duplicate(key: Hashable, stored: concurrent.futures.Future[Any]) -> DuplicateKey:
+    name = getattr(stored, "name", None)
+    whose = "" if name is None else f", that of the job {name!r}"
+    error = DuplicateKey(
+        f"a future is stored under this key already{whose}; pop it first, or use another key"
+    )
+    error.key = key
+    return error
 
 
 def check_key(key: Hashable) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import queue
 from concurrent.futures import BrokenExecutor
+from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 __all__ = [
     "AlreadyInitialised",
@@ -82,6 +86,9 @@ class JobTimeout(FlaskExecutorError, TimeoutError):
 
 class DuplicateKey(FlaskExecutorError, ValueError):
     """A future is stored under that key already; the new job was not started."""
+
+    key: Hashable = None
+    """The key. The message does not tell it."""
 
 
 class NoRunningLoop(FlaskExecutorError, RuntimeError):

@@ -25,6 +25,7 @@ from .pending import JobQueue
 from .pools import INLINE, find_backend
 from .remote import in_worker
 from .settings import Settings, check_count, check_seconds, check_timeout, check_wait
+from .shown import kind_of, shown_setting
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +53,10 @@ class Executor(concurrent.futures.Executor):
     """
 
     def __init__(self, app: Flask | None = None, name: str = "") -> None:
-        expected = f"the executor's name is {name!r}; expected only letters, digits and underscores"
+        expected = (
+            f"the executor's name is {shown_setting(name)}; expected only letters, digits and "
+            "underscores"
+        )
         if not isinstance(name, str):
             raise TypeError(expected)
         if not re.fullmatch(r"\w*", name):
@@ -73,7 +77,7 @@ class Executor(concurrent.futures.Executor):
         :raises AlreadyInitialised: if the app has an executor of this name
         """
         if not isinstance(app, Flask):
-            raise TypeError(f"{app!r} cannot have an executor; expected a Flask app")
+            raise TypeError(f"{kind_of(app)} cannot have an executor; expected a Flask app")
         app = unwrap(app)
         if self._extension_key in app.extensions:
             raise AlreadyInitialised(

@@ -26,6 +26,7 @@ from .conditions import LightCondition
 from .exceptions import JobTimeout, WaitTimeout
 from .loop import Mailbox, running_loop
 from .settings import check_seconds
+from .shown import name_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -95,8 +96,7 @@ class JobInfo:
             raise concurrent.futures.CancelledError(f"the job {self.name!r} was asked to stop")
 
     def __repr__(self) -> str:
-        key = "" if self.key is None else f" key={self.key!r}"
-        return f"<job {self.id} {self.name}{key}>"
+        return f"<job {self.id} {self.name}>"
 
 
 class RemoteJobInfo(JobInfo):
@@ -475,13 +475,6 @@ class JobFuture(concurrent.futures.Future[T]):
         self.job._queue.log_failure(self.job, exception, "failed and nobody asked for its outcome")
 
 
-def name_of(fn: Callable[..., Any]) -> str:
-    """What the log, the signals and `current_job` call *fn*."""
-    while isinstance(fn, partial):
-        fn = fn.func
-    return getattr(fn, "__name__", None) or type(fn).__name__
-
-
 def warn_if_blocking(what: str, until: str) -> None:
     """Warn who called this package if *what* is about to block an event loop of this thread."""
     if running_loop() is None:
@@ -502,15 +495,8 @@ def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]
         else:
             future._call_in_scope(fn, future)
     except BaseException as error:  # whoever ends the job is not to suffer
-        what = f"ended, and its callback {_shown(fn)} raised"
+        what = f"ended, and its callback {name_of(fn)} raised"
         future.job._queue.log_failure(future.job, error, what)
-
-
-def _shown(fn: Callable[..., object]) -> str:
-    try:
-        return repr(fn)
-    except Exception:
-        return object.__repr__(fn)
 
 
 def call_as_job(job: JobInfo, fn: Callable[..., T], *args: Any) -> T:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from .attempts import SharedAttempt
 from .conditions import LightFuture, RLock
 from .exceptions import NoRunningLoop
+from .shown import name_of
 from .threads import start_thread
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Mailbox:
                 try:
                     call()
                 except Exception as error:
-                    message = {"message": f"{call!r} raised", "exception": error}
+                    message = {"message": f"{name_of(call)} raised", "exception": error}
                     asyncio.get_running_loop().call_exception_handler(message)
         finally:
             if posted:  # A signal handler raised, and the rest is still to be called.
@@ -270,8 +271,8 @@ class LoopThread:
         def run(*args: Any, **kwargs: Any) -> Any:
             if self.is_current():
                 raise RuntimeError(
-                    f"{func!r} was called as a plain function in the thread of the event loop it "
-                    "runs on, and would wait for itself; await it instead"
+                    f"{name_of(func)!r} was called as a plain function in the thread of the event "
+                    "loop it runs on, and would wait for itself; await it instead"
                 )
             return self._run(func, args, kwargs)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import reprlib
 import sys
 from io import BytesIO
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .exceptions import NotPicklable, RemoteError
+from .shown import kind_of, name_of
 from .traces import keep_as_text, text_of, trace_of
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Reply", "dumps_call"]
 
 _FUNCTION = "expected a function at the top level of a module that workers can import"
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 100  # characters
 _VALUE = "expected what pickle can take, such as ids, paths and plain data"
 
 
@@ -41,18 +39,15 @@ def dumps_call(
     """
     try:
         return _dumps((job.id, job.name, job.key, timeout, fn, args, kwargs), knows_main=knows_main)
-    except Exception as error:
-        for what, value, expected in _parts(job, fn, args, kwargs):
-            reason = _why_not(value, knows_main=knows_main)
-            if reason is not None:
-                raise NotPicklable(
-                    f"{what}, {_repr(value)}, cannot be sent to another process: "
-                    f"{text_of(reason)}; {expected}"
-                ) from reason
-        raise NotPicklable(
-            f"the call of the job {job.name!r} cannot be sent to another process: "
-            f"{text_of(error)}; {_VALUE}"
-        ) from error
+    except _Unfit as error:
+        reason = str(error)
+    for what, value, expected in _parts(job, fn, args, kwargs):
+        why = _why_not(value, knows_main=knows_main)
+        if why is not None:
+            raise NotPicklable(f"{what} cannot be sent to another process: {why}; {expected}")
+    raise NotPicklable(
+        f"the call of the job {job.name!r} cannot be sent to another process: {reason}; {_VALUE}"
+    )
 
 
 class Reply(NamedTuple):
@@ -72,13 +67,14 @@ class Reply(NamedTuple):
         """The reply of a call that returned *result*, if that can travel."""
         try:
             return cls(_dumps(result))
-        except Exception as error:
-            unfit = NotPicklable(
-                f"the result of the job, {_repr(result)}, cannot be sent back from another "
-                f"process: {text_of(error)}; {_VALUE}"
+        except _Unfit as error:
+            reason = str(error)
+        return cls.of_error(
+            NotPicklable(
+                f"the result of the job, {kind_of(result)}, cannot be sent back from another "
+                f"process: {reason}; {_VALUE}"
             )
-            unfit.__cause__ = error
-            return cls.of_error(unfit)
+        )
 
     @classmethod
     def of_error(cls, error: BaseException, results: list[Any] | None = None) -> Reply:
@@ -112,25 +108,36 @@ class Reply(NamedTuple):
         except BaseException as unreadable:
             error = RemoteError(
                 "the job raised an exception that cannot be read in this process "
-                f"({text_of(unreadable)}): {self.trace.strip().rpartition(chr(10))[2]}"
+                f"({type(unreadable).__name__}): {self.trace.strip().rpartition(chr(10))[2]}"
             )
         # Where tblib is at work, as in Dask, an exception is unpickled with a traceback, too.
         keep_as_text(error, self.trace)
         return result, error
 
 
+class _Unfit(Exception):
+    """Why a value cannot be pickled.
+
+    Never raised from the error of pickle, whose text and notes show values.
+    """
+
+
+class _Refused(pickle.PicklingError):
+    """An object that the reader cannot find by name."""
+
+
 class _Pickler(pickle.Pickler):
     def __init__(self, file: BytesIO, *, knows_main: bool) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self._knows_main = knows_main
+        self.last: object = None  # what it was at when it failed; of no plain type
 
     def reducer_override(self, obj: Any) -> Any:
         """Refuse what the reader cannot find by name, and find ``fn`` behind its decorated name."""
+        self.last = obj
         module = getattr(obj, "__module__", None)
         if module == "__main__" and not self._knows_main:
-            raise pickle.PicklingError(
-                "it belongs to the module __main__, which is another one in a worker"
-            )
+            raise _Refused("it belongs to the module __main__, which is another one in a worker")
         if isinstance(obj, FunctionType):
             found = _find(module, obj.__qualname__)
             if found is not obj and getattr(found, "fn", None) is obj:
@@ -140,8 +147,19 @@ class _Pickler(pickle.Pickler):
 
 def _dumps(value: object, *, knows_main: bool = True) -> bytes:
     file = BytesIO()
-    _Pickler(file, knows_main=knows_main).dump(value)
-    return file.getvalue()
+    pickler = _Pickler(file, knows_main=knows_main)
+    try:
+        pickler.dump(value)
+        return file.getvalue()
+    except _Refused as error:
+        reason = str(error)
+    except Exception as error:
+        reason = f"pickle raised {type(error).__name__} at {_described(pickler.last)}"
+    raise _Unfit(reason)
+
+
+def _described(obj: object) -> str:
+    return f"the function {name_of(obj)!r}" if isinstance(obj, FunctionType) else kind_of(obj)
 
 
 def _find(module: str | None, qualname: str) -> object:
@@ -156,22 +174,15 @@ def _parts(
 ) -> Iterator[tuple[str, object, str]]:
     yield f"the function of the job {job.name!r}", fn, _FUNCTION
     for number, value in enumerate(args, start=1):
-        yield f"argument {number} of the job {job.name!r}", value, _VALUE
+        yield f"argument {number} of the job {job.name!r}, {kind_of(value)},", value, _VALUE
     for keyword, value in kwargs.items():
-        yield f"the argument {keyword!r} of the job {job.name!r}", value, _VALUE
-    yield f"the key of the job {job.name!r}", job.key, _VALUE
+        yield f"the argument {keyword!r} of the job {job.name!r}, {kind_of(value)},", value, _VALUE
+    yield f"the key of the job {job.name!r}, {kind_of(job.key)},", job.key, _VALUE
 
 
-def _why_not(value: object, *, knows_main: bool) -> Exception | None:
+def _why_not(value: object, *, knows_main: bool) -> str | None:
     try:
         _dumps(value, knows_main=knows_main)
-    except Exception as error:
-        return error
+    except _Unfit as error:
+        return str(error)
     return None
-
-
-def _repr(value: object) -> str:
-    try:
-        return _short.repr(value)
-    except Exception:
-        return object.__repr__(value)

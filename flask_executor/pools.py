@@ -17,7 +17,9 @@ from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
 from .loop import threads_are_greenlets
+from .shown import kind_of, public_address, shown_setting
 from .threads import Threads
+from .traces import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,8 +83,8 @@ def find_backend(settings: Settings) -> Backend:
     if settings.type not in _BACKENDS:
         expected = ", ".join(map(repr, _BACKENDS))
         raise InvalidSetting(
-            f"{settings.prefix}TYPE is {settings.type!r}; expected one of {expected}, or the "
-            "import path of a factory, such as 'package.module:factory'"
+            f"{settings.prefix}TYPE is {shown_setting(settings.type)}; expected one of {expected}, "
+            "or the import path of a factory, such as 'package.module:factory'"
         )
     backend = _BACKENDS[settings.type](settings)
     if not backend.in_process and threads_are_greenlets():
@@ -140,8 +142,8 @@ def _custom_backend(settings: Settings) -> Backend:
         ) from error
     if not callable(factory):
         raise InvalidSetting(
-            f"{settings.prefix}TYPE is {settings.type!r}, which is {factory!r}; expected what can "
-            "be called with the settings and returns a concurrent.futures.Executor"
+            f"{settings.prefix}TYPE is {settings.type!r}, which is {kind_of(factory)}; expected "
+            "what can be called with the settings and returns a concurrent.futures.Executor"
         )
     in_process = bool(getattr(factory, "in_process", False))
     open_ = partial(_open_custom, factory, in_process)
@@ -192,12 +194,33 @@ def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
     address = settings.dask_address
     try:
         pool = DaskPool(address, settings.max_workers, f"{thread_name_prefix}-dask")
-    except OSError as error:
-        raise OSError(
-            f"{settings.prefix}DASK_ADDRESS is {address!r}, which cannot be reached: {error}; "
-            "expected the address of a scheduler that runs"
-        ) from error
-    return Pool(pool.submit, pool.shutdown, settings.max_workers or max(pool.max_workers, 1))
+    except Exception as error:
+        if address is None:
+            raise
+        failure = _no_scheduler(f"{settings.prefix}DASK_ADDRESS", address, error)
+    else:
+        return Pool(pool.submit, pool.shutdown, settings.max_workers or max(pool.max_workers, 1))
+    raise failure  # here, where *error* does not become its context
+
+
+def _no_scheduler(key: str, address: str, error: Exception) -> Exception:
+    shown = public_address(address)
+    value = "an address that cannot be shown" if shown is None else repr(shown)
+    # What Dask says has the address in it, in one form or another.
+    reason = text_of(error) if shown == address else type(error).__name__
+    failure: Exception
+    if isinstance(error, OSError):
+        failure = OSError(
+            f"{key} is {value}, which cannot be reached: {reason}; expected the address of a "
+            "scheduler that runs"
+        )
+    else:
+        failure = InvalidSetting(
+            f"{key} is {value}, which Dask refuses: {reason}; expected the address of a "
+            "scheduler, such as 'tcp://127.0.0.1:8786'"
+        )
+    failure.__cause__ = error if shown == address else None
+    return failure
 
 
 def _open_custom(
@@ -210,8 +233,8 @@ def _open_custom(
     pool = factory(settings)
     if not isinstance(pool, Executor):
         raise InvalidSetting(
-            f"{settings.prefix}TYPE is {settings.type!r}, which returned {pool!r}; expected a "
-            "concurrent.futures.Executor"
+            f"{settings.prefix}TYPE is {settings.type!r}, which returned {kind_of(pool)}; expected "
+            "a concurrent.futures.Executor"
         )
     max_workers = getattr(pool, "_max_workers", None)
     max_workers = max_workers or settings.max_workers or _count_processors()

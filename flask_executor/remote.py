@@ -25,6 +25,7 @@ from .exceptions import AppNotFound
 from .futures import RemoteJobInfo, running_job
 from .limits import within
 from .pickling import Reply
+from .traces import TracebackText, kinds_of, trace_without_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,14 +132,17 @@ def _load_app(path: str, prefix: str) -> Flask:
     try:
         return ScriptInfo(path, set_debug_flag=False).load_app()
     except BaseException as error:
-        try:
-            [reason, *_] = str(error).splitlines() or [""]
-        except Exception:
-            reason = "(no text)"
-        raise AppNotFound(
-            f"a worker could not load the app {path!r}: {type(error).__name__}: {reason} (see the "
-            f"setting {prefix}APP, and the traceback)"
-        ) from error
+        failure = AppNotFound(
+            f"a worker could not load the app {_without_arguments(path)!r}: {kinds_of(error)} (see "
+            f"the setting {prefix}APP, and the traceback, which has no texts: they may be secret)"
+        )
+        failure.__cause__ = TracebackText(trace_without_texts(error))
+    raise failure  # here, where *error* does not become its context
+
+
+def _without_arguments(path: str) -> str:
+    factory, _, arguments = path.partition("(")
+    return path if arguments.strip() in {"", ")"} else f"{factory}(...)"
 
 
 def _run(ticket: Ticket, call: bytes) -> Reply:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
+from .shown import shown_number, shown_setting
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,8 +44,8 @@ class Settings:
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     max_pending: int | None = None
     shutdown_timeout: float | None = None
-    app: str | None = None
-    dask_address: str | None = None
+    app: str | None = field(default=None, repr=False)  # may hold secrets
+    dask_address: str | None = field(default=None, repr=False)  # as well
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
 
@@ -57,13 +58,13 @@ class Settings:
         prefix = f"{name.upper()}_EXECUTOR_" if name else "EXECUTOR_"
         defaults = cls()
         values: dict[str, Any] = {}
-        for field, parse in _PARSERS.items():
-            key = prefix + field.upper()
-            value: object = app.config.setdefault(key, getattr(defaults, field))
+        for attribute, parse in _PARSERS.items():
+            key = prefix + attribute.upper()
+            value: object = app.config.setdefault(key, getattr(defaults, attribute))
             try:
-                values[field] = parse(value)
+                values[attribute] = parse(value)
             except ValueError as error:
-                raise InvalidSetting(f"{key} is {value!r}; expected {error}") from None
+                raise InvalidSetting(f"{key} is {shown_setting(value)}; expected {error}") from None
         return cls(prefix=prefix, **values)
 
 
@@ -76,9 +77,13 @@ def check_seconds(name: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
+        raise TypeError(
+            f"{name} is {shown_number(value)}; expected a number of seconds, or None for no limit"
+        )
     if not value <= threading.TIMEOUT_MAX:  # nan is not, either
-        raise ValueError(f"{name} is {value!r}; expected a number of seconds, or None for no limit")
+        raise ValueError(
+            f"{name} is {shown_number(value)}; expected a number of seconds, or None for no limit"
+        )
 
 
 def check_wait(name: str, value: object) -> None:
@@ -89,7 +94,7 @@ def check_wait(name: str, value: object) -> None:
     """
     check_seconds(name, value)
     if isinstance(value, (int, float)) and value < 0:
-        raise ValueError(f"{name} is {value!r}; expected 0 seconds or more, or None")
+        raise ValueError(f"{name} is {shown_number(value)}; expected 0 seconds or more, or None")
 
 
 def check_timeout(timeout: object) -> None:
@@ -100,7 +105,9 @@ def check_timeout(timeout: object) -> None:
     """
     check_seconds("timeout", timeout)
     if isinstance(timeout, (int, float)) and timeout <= 0:
-        raise ValueError(f"timeout is {timeout!r}; expected more than 0 seconds, or None")
+        raise ValueError(
+            f"timeout is {shown_number(timeout)}; expected more than 0 seconds, or None"
+        )
 
 
 def check_count(name: str, value: object) -> None:
@@ -110,9 +117,9 @@ def check_count(name: str, value: object) -> None:
     :raises ValueError: if it is below 1
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; expected an int above 0")
+        raise TypeError(f"{name} is {shown_number(value)}; expected an int above 0")
     if value < 1:
-        raise ValueError(f"{name} is {value!r}; expected an int above 0")
+        raise ValueError(f"{name} is {shown_number(value)}; expected an int above 0")
 
 
 # A parser returns the value of its field, or raises ValueError with what was expected.

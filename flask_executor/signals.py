@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from blinker import Namespace
 
 from .log import log_failure
+from .shown import name_of
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
@@ -62,4 +63,5 @@ def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
         try:
             app.ensure_sync(receiver)(app, **values)
         except BaseException as error:  # the job is to end as its own code did
-            log_failure(app, error, "Receiver %r of the signal %r raised", receiver, signal.name)
+            name = name_of(receiver)
+            log_failure(app, error, "Receiver %s of the signal %r raised", name, signal.name)

@@ -14,7 +14,15 @@ from .exceptions import FlaskExecutorError
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["drop_frames", "keep_as_text", "text_of", "trace_of"]
+__all__ = [
+    "TracebackText",
+    "drop_frames",
+    "keep_as_text",
+    "kinds_of",
+    "text_of",
+    "trace_of",
+    "trace_without_texts",
+]
 
 # By way of the base classes: an exception may have properties of these names, or be frozen.
 _CAUSE, _CONTEXT, _TRACEBACK = (
@@ -23,7 +31,7 @@ _CAUSE, _CONTEXT, _TRACEBACK = (
 _MEMBERS = vars(BaseExceptionGroup)["exceptions"]
 
 
-class _TracebackText(Exception):
+class TracebackText(Exception):
     """Shows where an exception was raised, in this process or another."""
 
     def __str__(self) -> str:
@@ -40,7 +48,7 @@ def keep_as_text(error: BaseException, trace: str | None = None) -> None:
     if trace is None and not isinstance(error, FlaskExecutorError):
         trace = trace_of(error)
     if trace is not None:
-        _CAUSE.__set__(error, _TracebackText(trace))
+        _CAUSE.__set__(error, TracebackText(trace))
     drop_frames(error)
 
 
@@ -71,6 +79,33 @@ def trace_of(error: BaseException) -> str:
     except BaseException as unformattable:  # its __cause__ or notes may be properties that raise
         tail = "".join(traceback.format_tb(begin))
         return f"{tail}{type(error).__qualname__} (cannot be shown: {text_of(unformattable)})"
+
+
+def kinds_of(error: BaseException) -> str:
+    """The type of *error*, and the types of those that led to it."""
+    return ", caused by ".join(map(_kind_of, _chain(error)))
+
+
+def trace_without_texts(error: BaseException) -> str:
+    """The text of the traceback of *error*, and of those that led to it, without what they say."""
+    return "\n".join(
+        f"{''.join(traceback.format_tb(_TRACEBACK.__get__(each)))}{_kind_of(each)}\n"
+        for each in reversed(_chain(error))
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and not any(following is each for each in chain):
+        chain.append(following)
+        following = _CAUSE.__get__(following) or _CONTEXT.__get__(following)
+    return chain
+
+
+def _kind_of(error: BaseException) -> str:
+    name = type(error).__name__
+    return f"{name} of {error.name!r}" if isinstance(error, ImportError) and error.name else name
 
 
 def text_of(error: BaseException) -> str:

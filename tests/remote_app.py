@@ -283,6 +283,47 @@ class Unshowable(Exception):
         raise LookupError("no text")
 
 
+class Sealed(Exception):
+    """Holds what it was made with, tells nothing of it, and cannot be pickled."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__("sealed")
+        self.secret = secret
+        self.lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return self.secret
+
+
+class Unreadable(Exception):
+    """Tells its secret when it is unpickled in another process than its own."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__("sealed")
+        self.secret = secret
+
+    def __reduce__(self) -> Any:
+        return unseal_in, (os.getpid(), self.secret)
+
+
+def unseal_in(pid: int, secret: str) -> Exception:
+    if os.getpid() != pid:
+        raise ValueError(f"no such process for {secret}")
+    return Unreadable(secret)
+
+
+def give_back_sealed(secret: str) -> object:
+    return {secret: [Sealed(secret)]}
+
+
+def raise_sealed(secret: str) -> None:
+    raise Sealed(secret)
+
+
+def raise_unreadable(secret: str) -> None:
+    raise Unreadable(secret)
+
+
 def fail_as(kind: type[Exception]) -> None:
     raise kind("the tea is cold")
 

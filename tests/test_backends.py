@@ -337,7 +337,7 @@ def test_what_has_no_name_to_be_found_by_is_refused_in_the_caller_as_the_table_s
     if backend.carries("lambdas"):
         assert executor.submit(fn, 1).result(WAIT) == 1
         return
-    expected = f"function of the job {name!r}, .* cannot be sent to another process: .*; expected a"
+    expected = f"function of the job {name!r} cannot be sent to another process: .*; expected a"
     with pytest.raises(NotPicklable, match=re.escape(expected).replace(r"\.\*", ".*")):
         executor.submit_stored("key", fn, 1)
     assert executor.stats().submitted == 0
@@ -348,8 +348,12 @@ def test_what_has_no_name_to_be_found_by_is_refused_in_the_caller_as_the_table_s
 @pytest.mark.parametrize(
     ("args", "kwargs", "what"),
     [
-        ((1, threading.Lock()), {}, "argument 2 of the job 'give_back', <unlocked _thread.lock"),
-        ((), {"a": 1, "b": [lambda: 1]}, "the argument 'b' of the job 'give_back', [<function"),
+        ((1, threading.Lock()), {}, "argument 2 of the job 'give_back', a value of the type _th"),
+        (
+            (),
+            {"a": 1, "b": [lambda: 1]},
+            "the argument 'b' of the job 'give_back', a value",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_pickled_is_refused_in_the_caller(
@@ -373,7 +377,7 @@ def test_a_result_that_cannot_be_pickled_fails_its_job(
     if backend.in_process:
         assert future.result(WAIT)
         return
-    with pytest.raises(NotPicklable, match="the result of the job, <unlocked _thread"):
+    with pytest.raises(NotPicklable, match=r"result of the job, a value of the type _thread\.lock"):
         future.result(WAIT)
 
 
@@ -414,7 +418,7 @@ def test_an_exception_that_cannot_be_read_in_the_submitter_comes_back_as_its_tra
         assert isinstance(error, remote_app.OfThisProcess)
         return
     assert isinstance(error, RemoteError)
-    assert "(no such module here): tests.remote_app.OfThisProcess: the tea is cold" in str(error)
+    assert "(ImportError): tests.remote_app.OfThisProcess: the tea is cold" in str(error)
     assert "in fail_as\n" in str(error.__cause__)
 
 

@@ -207,7 +207,7 @@ def test_a_collection_keeps_plain_futures_too() -> None:
         plain = [pool.submit(pow, 2, n) for n in range(11)]
     for key, future in enumerate(plain):
         futures.add(key, future)
-    with pytest.raises(ValueError, match="10"):
+    with pytest.raises(ValueError, match="under this key already"):
         futures.add(10, plain[0])
 
     assert len(futures) == 10

@@ -360,7 +360,7 @@ def test_a_delayed_job_that_is_cancelled_is_gone_at_once(executor):
 
 @pytest.mark.parametrize("delay", ["5", True, -1, float("nan"), float("inf")])
 def test_a_bad_delay_is_refused(executor, delay):
-    with pytest.raises((TypeError, ValueError), match=f"delay is {delay!r}; expected"):
+    with pytest.raises((TypeError, ValueError), match=r"^delay is .*; expected .* seconds"):
         executor.options(delay=delay)
 
 

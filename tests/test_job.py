@@ -192,7 +192,7 @@ def test_a_job_knows_its_id_name_and_key(initialised: Executor) -> None:
 
     assert future.result(WAIT)[:3] == (future.id, "job", "key")
     assert plain.result(WAIT)[:3] == (plain.id, "job", None)
-    assert future.result()[3] == f"<job {future.id} job key='key'>"
+    assert future.result()[3] == f"<job {future.id} job>"
     assert plain.result()[3] == f"<job {plain.id} job>"
 
 

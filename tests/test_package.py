@@ -24,6 +24,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module may import at run time only what stands before it.
 ORDER = [
     "exceptions",
+    "shown",
     "traces",
     "log",
     "signals",

@@ -162,7 +162,7 @@ def test_a_pool_that_does_not_tell_its_size_has_that_of_the_settings(
         ),
         ("no.such.module:factory", "'no.such.module:factory', which cannot be imported: "),
         ("tests.remote_app:nothing", "'tests.remote_app:nothing', which cannot be imported: "),
-        ("tests.test_pools:seen", "which is [], expected what can be called"),
+        ("tests.test_pools:seen", "which is a value of the type list; expected what can be called"),
     ],
 )
 def test_a_type_that_is_none_is_refused_by_init_app(app: Flask, type_: str, message: str) -> None:
@@ -182,7 +182,9 @@ def test_a_factory_that_makes_no_pool_is_told_to_the_first_submitter(
 ) -> None:
     executor = executors(app, type=f"{__name__}:no_pool")
 
-    with pytest.raises(InvalidSetting, match=r"no_pool', which returned 3; expected a concurrent"):
+    with pytest.raises(
+        InvalidSetting, match=r"no_pool', which returned a value of the type int; exp"
+    ):
         executor.submit(remote_app.power, 2)
     assert executor.stats().submitted == 0
 

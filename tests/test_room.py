@@ -137,7 +137,7 @@ def test_submit_waits_for_room_as_long_as_it_is_told_to(full: Executor, gate: Ga
 def test_a_time_to_wait_that_is_none_is_refused(
     executor: Executor, value: object, error: type[Exception]
 ) -> None:
-    with pytest.raises(error, match=f"queue_timeout is {value!r}; expected"):
+    with pytest.raises(error, match=r"^queue_timeout is .*; expected .* seconds"):
         executor.options(queue_timeout=value)  # type: ignore[arg-type]
 
 

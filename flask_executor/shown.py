@@ -1,0 +1,68 @@
+"""How messages and log lines name things: by name, type or number, and never by their contents.
+
+Arguments, results, keys and addresses may be secret, and so may be the text of an exception that
+tells of them. A name may be anything, too: one with a newline would forge a line of the log.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["kind_of", "name_of", "public_address", "shown_number", "shown_setting"]
+
+# Characters of a setting that is shown as it is.
+_SHORT = 100
+
+_ADDRESS = re.compile(
+    r"((?:[a-z][a-z0-9+.-]*://)?)"  # how to get there
+    r"(?:.*@)?"  # user and password
+    r"((?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::[0-9]+)?)",  # host and port
+)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What the log, the signals and `current_job` call *fn*."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    name = getattr(fn, "__name__", None)
+    if type(name) is str and name and name.isprintable():
+        return name
+    return _on_one_line(name if name and isinstance(name, str) else type(fn).__name__)
+
+
+def kind_of(value: object) -> str:
+    """What kind of value it is."""
+    return "None" if value is None else f"a value of the type {_type_name(value)}"
+
+
+def shown_number(value: object) -> str:
+    """A number as it is, and the kind of any other value."""
+    return repr(value) if type(value) in {int, float, bool} else kind_of(value)
+
+
+def shown_setting(value: object) -> str:
+    """A number or a short string as it is, and the kind of any other value."""
+    if type(value) is str and len(value) <= _SHORT:
+        return repr(value)
+    return shown_number(value)
+
+
+def public_address(address: str) -> str | None:
+    """An address without user and password; None if they cannot be told from the rest of it."""
+    parts = _ADDRESS.fullmatch(address)
+    return parts and "".join(parts.groups())
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    name = kind.__qualname__
+    return _on_one_line(name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}")
+
+
+def _on_one_line(text: str) -> str:
+    return repr(str.__str__(text))[1:-1]
