@@ -148,8 +148,14 @@ def _g_values(app: Flask, copy_g: bool | frozenset[str]) -> dict[str, Any] | Non
     if not copy_g or app_context is None or app_context.app is not app:
         return None
     values = vars(app_context.g)
+    if not values:
+        return None
     if copy_g is True:
-        return values.copy() if values else None
+        values = values.copy()  # at once: another thread may have the same `g`
+        for name in tuple(values):
+            if name[:1] == "_":  # An extension's own state: a session, a locale, a user.
+                del values[name]
+        return values
     return {name: values[name] for name in copy_g if name in values}
 
 
