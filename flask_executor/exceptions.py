@@ -19,6 +19,7 @@ __all__ = [
     "FlaskExecutorError",
     "InheritedJob",
     "InvalidSetting",
+    "JobExited",
     "JobTimeout",
     "NoRunningLoop",
     "NotInitialised",
@@ -82,6 +83,21 @@ class WorkerDied(FlaskExecutorError, BrokenExecutor):
 
 class JobTimeout(FlaskExecutorError, TimeoutError):
     """The job took longer than its own ``timeout``: it was ended, or at least asked to stop."""
+
+
+class JobExited(FlaskExecutorError, RuntimeError):
+    """The job called `sys.exit` or raised `KeyboardInterrupt`; its ``__cause__`` is that.
+
+    Raised as it is, it would end the thread, the loop or the process of whoever asks for the
+    result.
+    """
+
+    code: object
+    """What `sys.exit` was given; None for `KeyboardInterrupt`."""
+
+    def __init__(self, description: str, code: object = None) -> None:
+        super().__init__(description)
+        self.code = code
 
 
 class DuplicateKey(FlaskExecutorError, ValueError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import signals
 from .chunks import ChunkFailed
-from .exceptions import JobTimeout, WorkerDied
+from .exceptions import JobExited, JobTimeout, WorkerDied
 from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
 from .traces import keep_as_text
@@ -40,6 +40,9 @@ __all__ = [
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _STOPPED = (*_CANCELLED, JobTimeout)
+# Raised by `result()` or `await`, they would end a generator or coroutine (see PEP 479), a thread,
+# or the process.
+_ENDS_THE_WAITER = (StopIteration, SystemExit, KeyboardInterrupt)
 
 
 class Outcome:
@@ -158,12 +161,28 @@ def outcome_of(future: JobFuture[Any], error: BaseException, result: Any = None)
         BaseException.with_traceback(error, error.__traceback__.tb_next)
     if future.job.cancel_requested and isinstance(error, _CANCELLED):
         return Outcome("cancelled", result, error)
-    if not isinstance(error, StopIteration):
-        return Outcome("failed", result, error)
-    # It would end the generator or the coroutine of whoever asks for the result; see PEP 479.
-    replacement = RuntimeError("the job raised StopIteration")
+    if isinstance(error, _ENDS_THE_WAITER):
+        return Outcome("failed", result, _harmless(future, error))
+    return Outcome("failed", result, error)
+
+
+def _harmless(future: JobFuture[Any], error: BaseException) -> RuntimeError:
+    # Without the exit code, which may be any text.
+    replacement: RuntimeError
+    if isinstance(error, StopIteration):
+        replacement = RuntimeError("the job raised StopIteration")
+    else:
+        text = f"the job {future.name!r} raised {type(error).__name__}"
+        replacement = JobExited(text, _exit_code(error))
     replacement.__cause__ = error
-    return Outcome("failed", result, replacement)
+    return replacement
+
+
+def _exit_code(error: BaseException) -> object:
+    if not isinstance(error, SystemExit):
+        return None
+    # Where Dask is imported, exceptions come from another process with no more than their `args`.
+    return error.code if error.code is not None else next(iter(error.args), None)
 
 
 def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:

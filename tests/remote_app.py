@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import Executor as Pool
@@ -148,6 +149,15 @@ def fail_unpicklably(*_: object) -> None:
 
 def exit_at_once(*_: object) -> None:
     raise SystemExit(3)
+
+
+async def interrupt_later() -> None:
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt
+
+
+def square_or_exit(n: int) -> int:
+    return n * n or sys.exit(3)
 
 
 def report_teardown(path: str, error: Exception | None = None) -> str:

@@ -20,6 +20,7 @@ from flask import Flask, appcontext_pushed, current_app, g, has_app_context
 
 from flask_executor import (
     Executor,
+    JobExited,
     JobTimeout,
     NotPicklable,
     RemoteError,
@@ -470,11 +471,40 @@ def test_what_is_done_when_an_app_context_is_entered_may_fail(
 def test_a_job_that_exits_fails_and_its_worker_lives(backend: Backend, executor: Executor) -> None:
     pid = executor.submit(remote_app.pid).result(WAIT)
 
-    error = executor.submit(remote_app.exit_at_once).exception(WAIT)
+    exited = executor.submit(remote_app.exit_at_once).exception(WAIT)
+    interrupted = executor.submit(remote_app.interrupt_later).exception(WAIT)
 
-    assert isinstance(error, SystemExit)
+    assert isinstance(exited, JobExited)
+    assert (str(exited), exited.code) == ("the job 'exit_at_once' raised SystemExit", 3)
+    assert isinstance(exited.__cause__, SystemExit)
+    assert isinstance(interrupted, JobExited)
+    assert isinstance(interrupted.__cause__, KeyboardInterrupt)
+    # The loop of coroutine jobs lives on, too.
+    assert executor.submit(remote_app.square_later, 3).result(WAIT) == 9
     if backend.name != "dask":  # which has two workers
         assert executor.submit(remote_app.pid).result(WAIT) == pid
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_an_item_that_exits_fails_after_the_results_before_it(
+    executor: Executor, chunksize: int
+) -> None:
+    async def view() -> list[int]:
+        squares = []
+        with pytest.raises(JobExited):
+            async for square in executor.map_async(
+                remote_app.square_or_exit, [1, 2, 0], chunksize=chunksize
+            ):
+                squares.append(square)
+        return squares
+
+    squares = executor.map(remote_app.square_or_exit, [1, 2, 0], chunksize=chunksize)
+
+    assert [next(squares), next(squares)] == [1, 4]
+    with pytest.raises(JobExited) as caught:
+        next(squares)
+    assert caught.value.code == 3
+    assert asyncio.run(view()) == [1, 4]
 
 
 # Coroutines

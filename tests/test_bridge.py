@@ -174,12 +174,10 @@ def test_what_can_be_awaited_is_not_awaited_for_being_a_result(submit, run):
         lambda: LookupError("on purpose"),
         FalsyError,
         StopAsyncIteration,
-        lambda: BaseException("bare"),
-        KeyboardInterrupt,  # GeneratorExit closes any coroutine that it is raised in
-        lambda: SystemExit(3),
+        lambda: BaseException("bare"),  # GeneratorExit closes any coroutine that it is raised in
         lambda: ExceptionGroup("several", [LookupError(), StopIteration()]),
     ],
-    ids=["plain", "falsy", "async", "bare", "interrupt", "exit", "group"],
+    ids=["plain", "falsy", "async", "bare", "group"],
 )
 def test_an_exception_is_raised_as_it_is_from_the_jobs_line(submit, run, make_error, fn):
     error = make_error()

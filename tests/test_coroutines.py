@@ -14,7 +14,14 @@ import pytest
 from asgiref.sync import markcoroutinefunction
 from flask import current_app, g, request
 
-from flask_executor import current_job, job_cancelled, job_failed, job_started, job_succeeded
+from flask_executor import (
+    JobExited,
+    current_job,
+    job_cancelled,
+    job_failed,
+    job_started,
+    job_succeeded,
+)
 from flask_executor.futures import JobFuture, JobInfo
 from flask_executor.running import Outcome, end_job
 from tests.conftest import WAIT
@@ -176,7 +183,7 @@ def test_callbacks_run_in_the_jobs_app_context_before_its_teardown(app, executor
     assert future.result() is None
 
 
-@pytest.mark.parametrize("error", [LookupError("mine"), SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [LookupError("mine"), BaseException("mine")])
 def test_what_it_raises_reaches_the_future_and_the_loop_goes_on(executor, error):
     async def job() -> None:
         await asyncio.sleep(0)
@@ -482,7 +489,9 @@ def test_a_task_that_would_end_the_process_ends_itself_alone(executor, caplog, e
     later = executor.options(delay=0.01).submit(int, "7")
     future = executor.submit(careless)
 
-    assert isinstance(future.exception(WAIT), error)
+    exited = future.exception(WAIT)
+    assert isinstance(exited, JobExited)
+    assert isinstance(exited.__cause__, error)
     assert later.result(WAIT) == 7
     go_on.set()
     assert other.result(WAIT) == "went on"

@@ -20,6 +20,7 @@ from flask import Flask, g
 
 from flask_executor import (
     Executor,
+    JobExited,
     JobFuture,
     JobTimeout,
     Stats,
@@ -350,9 +351,12 @@ def descend() -> NoReturn:
     descend()
 
 
+def exit_process() -> NoReturn:
+    raise SystemExit(3)
+
+
 FATAL: dict[type[BaseException], Callable[[], Any]] = {
-    SystemExit: lambda: fail(SystemExit(3)),
-    KeyboardInterrupt: lambda: fail(KeyboardInterrupt()),
+    JobExited: exit_process,
     GeneratorExit: lambda: fail(GeneratorExit()),
     MemoryError: exhaust_memory,
     RecursionError: recurse,

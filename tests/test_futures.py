@@ -9,6 +9,8 @@ import dataclasses
 import functools
 import gc
 import logging
+import pickle
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from flask import Flask, current_app, g, has_app_context, request
 from flask_executor import (
     Executor,
     FlaskExecutorError,
+    JobExited,
     JobFuture,
     WaitTimeout,
     current_job,
@@ -45,8 +48,8 @@ def fail(error: BaseException | None = None) -> None:
     raise error or JobError("on purpose")
 
 
-async def fail_on_loop() -> None:
-    fail()
+async def fail_on_loop(error: BaseException | None = None) -> None:
+    fail(error)
 
 
 @pytest.fixture
@@ -130,8 +133,6 @@ def test_the_end_of_a_wait_is_no_error_of_the_job(
     [
         TimeoutError("its own"),
         concurrent.futures.CancelledError(),
-        SystemExit(3),
-        KeyboardInterrupt(),
         FrozenError(5),
     ],
     ids=repr,
@@ -180,6 +181,66 @@ def test_stop_iteration_becomes_a_runtime_error(executor: Executor, method: str)
 
     assert isinstance(error, RuntimeError)
     assert isinstance(error.__cause__, StopIteration)
+
+
+@pytest.mark.parametrize("fn", [fail, fail_on_loop])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SystemExit("s3cret"), "s3cret"), (SystemExit(), None), (KeyboardInterrupt("s3cret"), None)],
+    ids=repr,
+)
+def test_what_would_end_the_waiter_becomes_job_exited(
+    app: Flask, executor: Executor, fn: Callable[..., Any], error: BaseException, code: object
+) -> None:
+    told: list[object] = []
+    app.teardown_appcontext(told.append)
+
+    def receive(_: Flask, *, exception: BaseException, **sent: object) -> None:
+        told.append(exception)
+
+    with job_failed.connected_to(receive, sender=app):
+        future = executor.submit(fn, error)
+        with pytest.raises(JobExited) as caught:
+            future.result(WAIT)
+        executor.drain(WAIT)
+
+    exited = caught.value
+    assert isinstance(exited, (RuntimeError, FlaskExecutorError))
+    assert str(exited) == f"the job {fn.__name__!r} raised {type(error).__name__}"
+    assert (exited.code, exited.__cause__) == (code, error)
+    assert told == [exited, exited]
+    copied = pickle.loads(pickle.dumps(exited))
+    assert (str(copied), copied.code) == (str(exited), code)
+
+
+def test_a_job_that_exits_ends_neither_a_waiting_job_nor_a_loop(executor: Executor) -> None:
+    async def view() -> str:
+        with pytest.raises(JobExited):
+            await executor.submit_async(sys.exit, 3)
+        with pytest.raises(JobExited):
+            await executor.submit(fail_on_loop, SystemExit(4))
+        return "went on"
+
+    def job() -> str:
+        with pytest.raises(JobExited):
+            executor.submit(sys.exit, 5).result(WAIT)
+        return "went on"
+
+    assert asyncio.run(view()) == executor.submit(job).result(WAIT) == "went on"
+    assert executor.submit(view).result(WAIT) == "went on"
+
+
+def test_a_job_that_exits_is_logged_if_nobody_asks(
+    executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor.submit(sys.exit, 3)
+    executor.drain(WAIT)
+    gc.collect()
+
+    (record,) = app_log(caplog)
+    assert "nobody asked for its outcome" in record.getMessage()
+    assert isinstance(record.exc_info[1], JobExited)
+    assert "SystemExit: 3" in caplog.text
 
 
 def test_a_state_is_one_word(one_worker: Executor, gate: Gate) -> None:

@@ -25,6 +25,7 @@ from flask import Flask, g, request
 from flask_executor import (
     AppNotFound,
     Executor,
+    JobExited,
     JobTimeout,
     NotPicklable,
     WorkerDied,
@@ -384,7 +385,7 @@ def test_a_worker_killed_by_a_signal_without_a_name_is_told_by_its_number(
 def test_what_cannot_be_read_here_fails_its_job_alone(processes: Executor) -> None:
     error = processes.submit(remote_app.give_back_a_booby).exception(WAIT)
 
-    assert isinstance(error, SystemExit)
+    assert isinstance(error, JobExited)
     assert processes.submit(remote_app.power, 3).result(WAIT) == 9
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask, current_app, g, has_app_context, request
 
-from flask_executor import Executor, JobFuture, current_job
+from flask_executor import Executor, JobExited, JobFuture, current_job
 from flask_executor.testing import RecordedJob, recorded_jobs
 from tests.conftest import WAIT, MakeExecutor, at_once
 
@@ -118,7 +118,7 @@ def test_the_failure_of_an_inline_job_is_its_futures(inline: Executor) -> None:
 
 
 def test_the_end_of_the_process_in_an_inline_job_is_its_futures_too(inline: Executor) -> None:
-    assert isinstance(inline.submit(exit).exception(timeout=0), SystemExit)
+    assert isinstance(inline.submit(exit).exception(timeout=0), JobExited)
 
 
 def test_an_inline_job_may_submit_jobs_and_have_their_results(inline: Executor) -> None:
