@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from .futures import call_as_job, name_of, running_job
+from .unawaited import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .context import Scope
+    from .futures import JobInfo
 
 __all__ = ["Chunk", "ChunkFailed", "call_in_copy"]
 
@@ -38,7 +41,10 @@ class Chunk:
         call = self._call
         try:
             for args in items:
-                results.append(call(*args))  # noqa: PERF401 - those before a failure are kept
+                result = call(*args)
+                if type(result) is CoroutineType:
+                    refuse_coroutine(self.__name__, result)
+                results.append(result)
         except BaseException as error:
             raise ChunkFailed(results) from error
         else:
@@ -49,4 +55,11 @@ class Chunk:
 
 def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:
     """Call *fn* as the job at hand, in a copy of *scope*: contextvars and an app context."""
-    return scope.copy().call(call_as_job, running_job.get(), fn, *args)
+    return scope.copy().call(_call_item, running_job.get(), fn, *args)
+
+
+def _call_item(job: JobInfo, fn: Callable[..., Any], *args: Any) -> Any:
+    result = call_as_job(job, fn, *args)
+    if type(result) is CoroutineType:  # Told here, where teardown functions hear of it.
+        refuse_coroutine(job.name, result)
+    return result

@@ -14,6 +14,7 @@ import sys
 import threading
 from contextvars import Context, ContextVar, copy_context
 from functools import cache
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask.cli import ScriptInfo
@@ -26,6 +27,7 @@ from .futures import RemoteJobInfo, running_job
 from .limits import within
 from .pickling import Reply
 from .traces import TracebackText, kinds_of, trace_without_texts
+from .unawaited import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,11 +164,13 @@ def _run(ticket: Ticket, call: bytes) -> Reply:
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     result = fn(*args, **kwargs)
-    if not is_coroutine_function(fn):
-        return result
-    work = within(result, _timeout.get(), running_job.get().name)
-    runner = _runner_of(threading.get_ident(), _loop_factory.get())
-    return runner.run(work, context=copy_context())
+    if is_coroutine_function(fn):
+        work = within(result, _timeout.get(), running_job.get().name)
+        runner = _runner_of(threading.get_ident(), _loop_factory.get())
+        result = runner.run(work, context=copy_context())
+    if type(result) is CoroutineType:
+        refuse_coroutine(running_job.get().name, result)
+    return result
 
 
 @cache

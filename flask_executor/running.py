@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from concurrent.futures import BrokenExecutor, CancelledError
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import signals
@@ -14,6 +15,7 @@ from .exceptions import JobExited, JobTimeout, WorkerDied
 from .futures import running_job
 from .limits import TimeLimit, timeout_error, within
 from .traces import keep_as_text
+from .unawaited import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +97,8 @@ async def run_on_loop(
         if future._timeout is not None:
             work = within(work, future._timeout, future.name)
         ended = [Outcome("succeeded", await work)]
+        if type(ended[0].result) is CoroutineType:
+            refuse_coroutine(future.name, ended[0].result)
     except BaseException as error:
         ended = [outcome_of(future, error)]
     finally:
@@ -190,6 +194,8 @@ def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
         try:
             _enter(queue, future)
             outcome = Outcome("succeeded", future._fn(*future._args, **(future._kwargs or {})))
+            if type(outcome.result) is CoroutineType:
+                refuse_coroutine(future.name, outcome.result)
         except ChunkFailed as failed:
             error = cast("BaseException", failed.__cause__)
             outcome = outcome_of(future, error, failed.results)

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import markcoroutinefunction
 from flask import Flask, current_app, g, has_app_context, has_request_context, request
 
 from flask_executor import Executor, current_job
@@ -116,6 +117,24 @@ def square(n: int) -> int:
 async def square_later(n: int) -> int:
     await asyncio.sleep(0)
     return n * n
+
+
+async def square_of(n: int) -> int:
+    return n * n
+
+
+def forget_to_await(n: int) -> Any:
+    return n if n < 0 else square_of(n)
+
+
+async def forget_to_await_twice(n: int) -> Any:
+    await asyncio.sleep(0)
+    return square_of(n)
+
+
+@markcoroutinefunction
+def marked(n: int) -> Any:
+    return square_of(n)
 
 
 async def loop_id() -> tuple[int, int, int]:

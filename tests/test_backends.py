@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import re
 import sys
@@ -508,6 +509,32 @@ def test_an_item_that_exits_fails_after_the_results_before_it(
 
 
 # Coroutines
+
+
+@pytest.mark.parametrize("name", ["forget_to_await", "forget_to_await_twice"])
+def test_a_job_that_returns_a_coroutine_fails_and_says_what_to_submit(
+    executor: Executor, name: str
+) -> None:
+    fn = getattr(remote_app, name)
+
+    error = executor.submit(fn, 2).exception(WAIT)
+
+    assert isinstance(error, TypeError)
+    assert f"the job {name!r} returned a coroutine" in str(error)
+    assert "'square_of'" in str(error)
+    gc.collect()  # Python would warn of one that was never awaited.
+
+
+def test_an_item_that_returns_a_coroutine_fails_alone(executor: Executor) -> None:
+    results = executor.map(remote_app.forget_to_await, [-1, -2, 3], chunksize=3)
+
+    assert [next(results), next(results)] == [-1, -2]
+    with pytest.raises(TypeError, match="'forget_to_await' returned a coroutine"):
+        next(results)
+
+
+def test_what_asgiref_marks_is_a_coroutine_job(executor: Executor) -> None:
+    assert executor.submit(remote_app.marked, 3).result(WAIT) == 9
 
 
 @but_for("inline")  # has a loop for each, where none runs

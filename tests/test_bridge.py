@@ -155,15 +155,21 @@ def test_a_result_is_the_very_object(submit, run):
     assert run(main()) == (thing, thing)
 
 
+class Awaitable:
+    """What can be awaited; a job that returns a coroutine fails."""
+
+    def __await__(self):
+        pytest.fail("it was awaited")
+
+
 def test_what_can_be_awaited_is_not_awaited_for_being_a_result(submit, run):
-    results = [asyncio.Event().wait(), concurrent.futures.Future(), LookupError("no failure")]
+    results = [Awaitable(), concurrent.futures.Future(), LookupError("no failure")]
 
     async def main():
         return [await submit(iter([result]).__next__) for result in results]
 
     arrived = run(main())
 
-    results[0].close()
     assert all(one is other for one, other in zip(arrived, results, strict=True))
 
 

@@ -46,6 +46,22 @@ def test_the_items_of_a_chunk_are_one_job(executor: Executor) -> None:
     assert executor.stats().submitted == 3
 
 
+def test_the_teardown_of_an_item_that_returns_a_coroutine_is_told(
+    executor: Executor, torn_down: list[object]
+) -> None:
+    async def later(n: int) -> int:
+        return n
+
+    def work(n: int) -> object:
+        return later(n)
+
+    with pytest.raises(TypeError, match="'later' itself") as raised:
+        list(executor.map(work, range(2), chunksize=2))
+    executor.drain()
+
+    assert torn_down == [raised.value, raised.value], "of the item, and of its job"
+
+
 def test_each_item_has_one_teardown_with_what_it_raised(
     executor: Executor, torn_down: list[object]
 ) -> None:

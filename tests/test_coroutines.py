@@ -8,10 +8,11 @@ import contextvars
 import functools
 import gc
 import threading
+import types
 import weakref
 
 import pytest
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 from flask import current_app, g, request
 
 from flask_executor import (
@@ -58,6 +59,56 @@ def test_what_gives_a_coroutine_is_run_on_the_loop(executor, fn):
     assert asyncio.run(main()) == (4, [6])
     assert list(executor.map(fn, range(4))) == [0, 2, 4, 6]
     assert executor.submit_stored("key", fn, 5).result(WAIT) == 10
+
+
+@pytest.mark.parametrize("type_", ["thread", "inline"])
+@pytest.mark.parametrize(
+    ("fn", "name"),
+    [(lambda: double(1), "double"), (functools.partial(lambda fn: fn(1), Doubler()), "__call__")],
+    ids=["lambda", "partial"],
+)
+def test_a_function_that_returns_a_coroutine_fails_and_says_what_to_submit(
+    app, executors, type_, fn, name
+):
+    executor = executors(app, type=type_)
+
+    async def main():
+        with pytest.raises(TypeError) as caught:
+            await executor.submit_async(fn)
+        return caught.value
+
+    errors = [executor.submit(fn).exception(WAIT), asyncio.run(main())]
+    gc.collect()  # Python would warn of one that was never awaited.
+
+    message = (
+        "the job '<lambda>' returned a coroutine, which nobody would run; submit the coroutine "
+        f"function '{name}' itself, without a lambda and without the parentheses: "
+        "submit(function, *args)"
+    )
+    assert [str(error) for error in errors] == [message] * 2
+    assert executor.stats().failed == 2
+
+
+def test_a_coroutine_that_is_at_work_may_be_returned_and_is_left_alone(executor):
+    @types.coroutine
+    def pause():
+        yield
+
+    async def work():
+        await pause()
+        return "went on"
+
+    coroutine = work()
+    coroutine.send(None)
+
+    assert isinstance(executor.submit(lambda: coroutine).exception(WAIT), TypeError)
+    with pytest.raises(StopIteration, match="went on"):
+        coroutine.send(None)
+
+
+def test_both_bridges_of_asgiref_are_jobs(executor):
+    assert executor.submit(async_to_sync(double), 2).result(WAIT) == 4
+    assert executor.submit(sync_to_async(abs, thread_sensitive=False), -2).result(WAIT) == 2
 
 
 def test_a_decorated_coroutine_function_submits_itself_and_can_be_awaited(executor):

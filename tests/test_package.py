@@ -30,6 +30,7 @@ ORDER = [
     "signals",
     "settings",
     "context",
+    "unawaited",
     "fork",
     "conditions",
     "attempts",
