@@ -97,7 +97,12 @@ class Scope:
         try:
             app_context.pop(exc)
         except BaseException as error:  # the job has ended; its outcome stands
-            log_failure(app_context.app, error, "A teardown function raised after a job")
+            # Once more current, for log handlers alone: teardown is over.
+            token = _cv_app.set(app_context)
+            try:
+                log_failure(app_context.app, error, "A teardown function raised after a job")
+            finally:
+                _cv_app.reset(token)
 
     def has_teardown(self) -> bool:
         """Whether leaving the app context runs somebody's code."""

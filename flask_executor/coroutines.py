@@ -44,6 +44,7 @@ class CoroutineJobs:
         self._call = call
         self._lock = threading.Lock()
         self.counts = Counts()  # guarded by _lock
+        self.leaving: list[int] = []  # the numbers of jobs that are over, and not yet let go of
 
     def put(self, future: JobFuture[Any]) -> None:
         """Start the job as soon as the loop gets to it; from any thread."""

@@ -45,6 +45,7 @@ __all__ = [
     "RemoteJobInfo",
     "call_as_job",
     "current_drain",
+    "log_in_scope",
     "name_of",
     "running_job",
     "warn_if_blocking",
@@ -148,6 +149,7 @@ class JobFuture(concurrent.futures.Future[T]):
         "_is_retrieved",
         "_kwargs",
         "_limit",
+        "_log_scope",
         "_loop_waiters",
         "_place",
         "_runs_on_loop",
@@ -187,6 +189,9 @@ class JobFuture(concurrent.futures.Future[T]):
         self._kwargs: dict[str, Any] | None = kwargs or None
         self._has_callbacks = False
         self._is_retrieved = False
+        # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
+        # somebody asks.
+        self._log_scope: Scope | None = None
         self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
         self._place: Place | None = None  # guarded by the queue's lock
         self._waits_for: JobFuture[Any] | None = None  # changed by the job's thread
@@ -228,13 +233,13 @@ class JobFuture(concurrent.futures.Future[T]):
             result = self._wait("result()", super().result, timeout)
         except BaseException as error:
             if error is self._exception:
-                self._is_retrieved = True
+                self._mark_retrieved()
             elif isinstance(error, TimeoutError):
                 raise self._wait_timeout(timeout) from None
             raise
         else:
             if self._exception is not None:  # One that is false escapes before Python 3.13.4.
-                self._is_retrieved = True
+                self._mark_retrieved()
                 raise self._exception
             return result
         finally:
@@ -252,7 +257,7 @@ class JobFuture(concurrent.futures.Future[T]):
             exception = self._wait("exception()", super().exception, timeout)
         except TimeoutError:
             raise self._wait_timeout(timeout) from None
-        self._is_retrieved = True
+        self._mark_retrieved()
         return exception
 
     def done(self) -> bool:
@@ -366,6 +371,7 @@ class JobFuture(concurrent.futures.Future[T]):
     def _mark_retrieved(self) -> None:
         """Note that somebody was given the exception, so it need not be logged."""
         self._is_retrieved = True
+        self._log_scope = None
 
     def _start(self) -> bool:
         """Mark the job as running; False if it was cancelled, or has started already."""
@@ -381,19 +387,27 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def _end(self, outcome: Outcome) -> None:
         """Let go of all that only the job needed, and end it, if that has not been done."""
+        scope = self._scope if outcome.state == "failed" else None
         self._release()
         if self._state == RUNNING:
-            self._set_outcome(outcome)
+            self._set_outcome(outcome, scope)
 
-    def _set_outcome(self, outcome: Outcome) -> None:
-        """End the job."""
+    def _set_outcome(self, outcome: Outcome, scope: Scope | None) -> None:
+        """End the job, which ran in *scope*."""
         if outcome.state == "succeeded":
             self.set_result(outcome.result)
         elif outcome.state == "cancelled":
             self._set_cancelled()
         else:
             self._result = outcome.result  # of the items of a chunk before the one that failed
+            # Before anybody can ask for the exception.
+            if not self._is_retrieved and self._is_unexpected(outcome.exception):
+                self._log_scope = scope
             self.set_exception(outcome.exception)
+
+    def _is_unexpected(self, exception: BaseException | None) -> bool:
+        """Whether *exception* is to be logged if nobody asks: not if the job was told to stop."""
+        return not self.job.cancel_requested or isinstance(exception, JobTimeout)
 
     def _call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
@@ -465,14 +479,29 @@ class JobFuture(concurrent.futures.Future[T]):
         )
 
     def __del__(self) -> None:
-        exception = getattr(
-            self, "_exception", None
-        )  # A signal handler may raise before it is set.
-        if exception is None or self._is_retrieved:
+        # A signal handler may have raised before it was set.
+        exception = getattr(self, "_exception", None)
+        if exception is None or self._is_retrieved or not self._is_unexpected(exception):
             return
-        if self.job.cancel_requested and not isinstance(exception, JobTimeout):
-            return
-        self.job._queue.log_failure(self.job, exception, "failed and nobody asked for its outcome")
+        queue, scope = self.job._queue, self._log_scope
+        call = (scope, self.job, exception, "failed and nobody asked for its outcome")
+        if scope is not None and scope.has_teardown() and running_loop() is not None:
+            queue.run_end(log_in_scope, *call)  # Teardown functions may block the loop.
+        else:
+            log_in_scope(*call)
+
+
+def log_in_scope(scope: Scope | None, job: JobInfo, exception: BaseException, what: str) -> None:
+    """Log what *job* raised where log handlers find its context: in *scope*, or a copy of it."""
+    log = job._queue.log_failure
+    if scope is None or scope.is_current():
+        log(job, exception, what)
+        return
+    try:
+        scope.copy().call(call_as_job, job, log, job, exception, what)
+    except BaseException as error:
+        log(job, exception, what)
+        log(job, error, "could not be logged in its app context")
 
 
 def warn_if_blocking(what: str, until: str) -> None:
@@ -489,14 +518,32 @@ def warn_if_blocking(what: str, until: str) -> None:
 def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
     future = cast("JobFuture[Any]", done)
     scope = future._scope
+    logged: list[bool] = []
     try:
         if scope is not None and scope.is_current():
-            fn(future)
+            _call_and_log(fn, future, logged)
         else:
-            future._call_in_scope(fn, future)
+            future._call_in_scope(_call_and_log, fn, future, logged)
     except BaseException as error:  # whoever ends the job is not to suffer
-        what = f"ended, and its callback {name_of(fn)} raised"
-        future.job._queue.log_failure(future.job, error, what)
+        if not logged:  # Its app context could not be entered.
+            _log_callback(fn, future, error)
+
+
+def _call_and_log(fn: Callable[[Any], object], future: JobFuture[Any], logged: list[bool]) -> None:
+    # Logged in the app context, and raised, as teardown functions are told of it.
+    try:
+        fn(future)
+    except BaseException as error:
+        logged.append(True)
+        _log_callback(fn, future, error)
+        raise
+
+
+def _log_callback(
+    fn: Callable[[Any], object], future: JobFuture[Any], error: BaseException
+) -> None:
+    what = f"ended, and its callback {name_of(fn)} raised"
+    future.job._queue.log_failure(future.job, error, what)
 
 
 def call_as_job(job: JobInfo, fn: Callable[..., T], *args: Any) -> T:

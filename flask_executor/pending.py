@@ -225,8 +225,11 @@ class JobQueue:
 
     def leave(self, number: int) -> None:
         """Note that a coroutine job is over."""
+        self.coroutines.leaving.append(number)
         with self.lock:
-            self._outside.pop(number, None)
+            left = self._outside.pop(number, None)
+        del left  # Freed outside the lock, since a future that goes may log its failure.
+        self.coroutines.leaving.pop()
         self.tell_if_idle()
 
     def run_end(self, end: Callable[..., None], *args: Any) -> None:
@@ -288,8 +291,8 @@ class JobQueue:
 
     def end_helper(self, helper: Drain) -> None:
         """Note that a drain of one job is over."""
+        helper.current = None  # without the lock, as in `leave`
         with self.lock:
-            helper.current = None
             self._helpers.discard(helper)
             self._counts_of_ended.add(helper.counts)
         self.waits.relieve()
@@ -630,10 +633,10 @@ class JobQueue:
 
     def _end(self, drain: Drain) -> bool:
         """End *drain*, unless a job has come since it looked."""
+        drain.current = None  # without the lock, as in `leave`
         with self.lock:
             if self._waiting:
                 return False
-            drain.current = None
             self._retire(drain)
         self.waits.relieve()
         self.tell_if_idle()
@@ -641,7 +644,7 @@ class JobQueue:
 
     def _is_busy(self) -> bool:
         # Called with the lock held.
-        at_work = self._drains or self._helpers or self._outside
+        at_work = self._drains or self._helpers or self._outside or self.coroutines.leaving
         return bool(at_work or self.room.line or self.room.reserved)
 
     def tell_if_idle(self) -> None:

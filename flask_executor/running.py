@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from . import signals
 from .chunks import ChunkFailed
 from .exceptions import JobExited, JobTimeout, WorkerDied
-from .futures import running_job
+from .futures import log_in_scope, running_job
 from .limits import TimeLimit, timeout_error, within
 from .traces import keep_as_text
 from .unawaited import refuse_coroutine
@@ -202,7 +202,7 @@ def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
         except BaseException as error:
             outcome = outcome_of(future, error)
         if future._limit is not None and not future._limit.stop():
-            outcome = _end_late(queue, future, outcome)
+            outcome = _end_late(future, outcome)
         counts.count_end(outcome)
         _leave(queue, future, outcome)
         return outcome
@@ -226,7 +226,7 @@ def _leave(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
             _announce(queue, future, outcome)
             if future._has_callbacks:
                 future._release_call()  # Callbacks find nothing held that only the call needed.
-                future._set_outcome(outcome)
+                future._set_outcome(outcome, future._scope)
         future._scope.pop(outcome.exception)  # type: ignore[union-attr]
     except BaseException as error:
         _end_anyhow(future, error)
@@ -271,7 +271,7 @@ def _on_returned(
     outcome = _outcome_there(queue, pool, future, sent)
     if future._limit is not None and not future._limit.stop():
         if pool.kill is None:
-            outcome = _end_late(queue, future, outcome)
+            outcome = _end_late(future, outcome)
         else:
             error = timeout_error(future.name, future._timeout)
             outcome = Outcome("failed", exception=error)
@@ -306,7 +306,7 @@ def _end_there(queue: JobQueue, drain: Drain, future: JobFuture[Any], outcome: O
     drain.counts.count_end(outcome)
     if future._limit is None or not future.done():
         _announce_apart(queue, future, outcome)
-        future._set_outcome(outcome)
+        future._set_outcome(outcome, future._scope)
     future._release()
 
 
@@ -340,15 +340,16 @@ def _time_out(queue: JobQueue, future: JobFuture[Any]) -> None:
     outcome = Outcome("failed", exception=timeout_error(future.name, future._timeout))
     try:
         _announce_apart(queue, future, outcome)
-        future._set_outcome(outcome)
+        future._set_outcome(outcome, future._scope)
     finally:
         cast("TimeLimit", future._limit).is_told.set()
 
 
-def _end_late(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> Outcome:
+def _end_late(future: JobFuture[Any], outcome: Outcome) -> Outcome:
     """The outcome of a job that has ended after its time was up; what it raised is logged."""
     # Callbacks are part of a job, and need its scope.
     cast("TimeLimit", future._limit).is_told.wait()
     if outcome.exception is not None and not isinstance(outcome.exception, _STOPPED):
-        queue.log_failure(future.job, outcome.exception, "failed after its time was up")
+        what = "failed after its time was up"
+        log_in_scope(future._scope, future.job, outcome.exception, what)
     return Outcome("failed", exception=future._exception)

@@ -268,6 +268,11 @@ def wait_at(door: tuple[str, int], result: object = None) -> object:
     return os.getpid() if result is None else result
 
 
+def wait_and_fail(door: tuple[str, int]) -> None:
+    wait_at(door)
+    fail()
+
+
 def note(path: str, line: object) -> int:
     with Path(path).open("a") as file:
         file.write(f"{line}\n")
