@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from .futures import call_as_job, name_of, running_job
+from .around import call_around, enter_around
+from .futures import name_of, running_job
 from .unawaited import refuse_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .around import Around
     from .context import Scope
     from .futures import JobInfo
 
@@ -37,18 +40,31 @@ class Chunk:
 
     def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
         """Call it with each tuple of arguments; inside a job."""
+        return self.call_around((), running_job.get(), items)
+
+    def call_around(
+        self, around: Around, job: JobInfo, items: tuple[tuple[Any, ...], ...]
+    ) -> list[Any]:
+        """Do so with context managers around all items; they see what an item raises."""
         results: list[Any] = []
         call = self._call
         try:
-            for args in items:
-                result = call(*args)
-                if type(result) is CoroutineType:
-                    refuse_coroutine(self.__name__, result)
-                results.append(result)
+            stack: ExitStack[bool] = ExitStack()
+            with stack:
+                if around:
+                    enter_around(stack, around, job)
+                for args in items:
+                    result = call(*args)
+                    if type(result) is CoroutineType:
+                        refuse_coroutine(self.__name__, result)
+                    results.append(result)
+                return results
+            raise RuntimeError(  # noqa: TRY301 - told as what an item raises is
+                "a context manager of around_job suppressed what an item of a chunk raised, and "
+                "the items after it have not run"
+            )
         except BaseException as error:
             raise ChunkFailed(results) from error
-        else:
-            return results
         finally:
             del results  # The traceback of a failure holds this frame.
 
@@ -59,7 +75,11 @@ def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:
 
 
 def _call_item(job: JobInfo, fn: Callable[..., Any], *args: Any) -> Any:
-    result = call_as_job(job, fn, *args)
+    running_job.set(job)
+    around = job._queue.executor._around
+    if around:
+        return call_around(around, job, fn, args, {})
+    result = fn(*args)
     if type(result) is CoroutineType:  # Told here, where teardown functions hear of it.
         refuse_coroutine(job.name, result)
     return result

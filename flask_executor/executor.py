@@ -17,26 +17,37 @@ from .app_executor import AppExecutor, check_callable
 from .closing import Grant, shutdown
 from .collection import FutureCollection, check_key
 from .context import current_app_or_none, unwrap
+from .coroutines import is_coroutine_function
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
-from .futures import JobFuture, running_job, warn_if_blocking
+from .futures import JobFuture, name_of, running_job, warn_if_blocking
 from .job import Job, JobDecorator
 from .loop import Mailbox
 from .pending import JobQueue
 from .pools import INLINE, find_backend
 from .remote import in_worker
-from .settings import Settings, check_count, check_seconds, check_timeout, check_wait
+from .settings import (
+    Settings,
+    check_count,
+    check_seconds,
+    check_timeout,
+    check_wait,
+    extension_key,
+)
 from .shown import kind_of, shown_setting
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
+    from .futures import JobInfo
     from .stats import Stats
 
 __all__ = ["Executor", "Options"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+A = TypeVar("A", bound="Callable[[JobInfo], AbstractContextManager[Any]]")
 
 
 class Executor(concurrent.futures.Executor):
@@ -64,7 +75,8 @@ class Executor(concurrent.futures.Executor):
         self.name = name
         self._default_done_callbacks: list[Callable[[JobFuture[Any]], object]] = []
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
-        self._extension_key = f"flask_executor.{name}"
+        self._around: list[Callable[[JobInfo], AbstractContextManager[Any]]] = []
+        self._extension_key = extension_key(name)
         if app is not None:
             self.init_app(app)
             self._app = unwrap(app)  # held: of Executor(Flask(__name__)), nobody else does
@@ -319,6 +331,29 @@ class Executor(concurrent.futures.Executor):
         """Attach *fn* to the future of every job from now on, before the job can start."""
         check_callable(fn)
         self._default_done_callbacks.append(fn)
+
+    def around_job(self, fn: A) -> A:
+        """Have every job run inside a context manager that *fn* returns for it; a decorator.
+
+        *fn* is given the `JobInfo`. The context manager is entered in the job's contextvars and app
+        context, just before the job's code, and sees what that raises. If it suppresses the
+        exception, the job succeeds with None. Several are nested, the one registered first
+        outermost. The job's ``timeout`` includes the time that they take.
+
+        In a coroutine job it is entered on the event loop, which it must not block. Each item of a
+        `map` has its own; in other processes, each chunk of items. There, those are entered that
+        are registered while the worker loads the app, and none without an app context.
+
+        :raises TypeError: if *fn* cannot be called, or is a coroutine function
+        """
+        check_callable(fn)
+        if is_coroutine_function(fn):
+            raise TypeError(
+                f"{name_of(fn)!r} is a coroutine function; around_job expects a plain function "
+                "that returns a context manager"
+            )
+        self._around.append(fn)
+        return fn
 
     def stats(self) -> Stats:
         """The counts of the current app's jobs; they always add up."""

@@ -34,12 +34,13 @@ from .workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
     from blinker import NamedSignal
     from flask import Flask
 
     from .context import Scope
+    from .executor import Executor
     from .futures import JobFuture, JobInfo
     from .pools import Backend, Pool
     from .settings import Settings
@@ -65,7 +66,7 @@ class JobQueue:
         self.settings = settings
         self.in_process = backend.in_process
         self.inline = backend.inline
-        self._executor = executor
+        self.executor = executor
         self._name = name
         self.loop = LoopThread(
             f"{name}-loop",
@@ -342,7 +343,7 @@ class JobQueue:
     def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
         """Send *signal* about *job*."""
         if signal.receivers:
-            signals.notify(signal, self.app, executor=self._executor, job=job, **values)
+            signals.notify(signal, self.app, executor=self.executor, job=job, **values)
 
     def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
         """Log what *job* raised, with its traceback, on the app's logger."""

@@ -15,17 +15,19 @@ import threading
 from contextvars import Context, ContextVar, copy_context
 from functools import cache
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask.cli import ScriptInfo
 
-from .chunks import ChunkFailed
+from .around import await_around, call_around
+from .chunks import Chunk, ChunkFailed
 from .context import Scope
 from .coroutines import is_coroutine_function
 from .exceptions import AppNotFound
 from .futures import RemoteJobInfo, running_job
 from .limits import within
 from .pickling import Reply
+from .settings import extension_key
 from .traces import TracebackText, kinds_of, trace_without_texts
 from .unawaited import refuse_coroutine
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from .around import Around
     from .settings import Settings
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -59,11 +62,13 @@ class Ticket(NamedTuple):
     :param origin: tells that process itself from a worker
     :param app: where to find the app, such as ``"package.module:app"``; None for bare jobs
     :param prefix: that of the config keys, for messages
+    :param name: the executor's
     """
 
     origin: tuple[str, int]
     app: str | None
     prefix: str
+    name: str
     loop_factory: LoopFactory | None
 
 
@@ -81,7 +86,7 @@ def ticket_for(app: Flask, settings: Settings, *, knows_main: bool) -> Ticket:
     path = None
     if settings.push_app_context:
         path = settings.app or _path_of(app, settings.prefix, knows_main=knows_main)
-    return Ticket(_origin(), path, settings.prefix, settings.loop_factory)
+    return Ticket(_origin(), path, settings.prefix, settings.name, settings.loop_factory)
 
 
 def prepare(ticket: Ticket) -> None:
@@ -155,21 +160,36 @@ def _run(ticket: Ticket, call: bytes) -> Reply:
         running_job.set(RemoteJobInfo(id_, name, key))
         _timeout.set(timeout)
         _loop_factory.set(ticket.loop_factory)
-        return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs))
+        around = _around_of(app, ticket.name)
+        return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs, around))
     except ChunkFailed as failed:
         return Reply.of_error(failed.__cause__ or failed, failed.results)
     except BaseException as error:
         return Reply.of_error(error)
 
 
-def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    result = fn(*args, **kwargs)
+def _around_of(app: Flask | None, name: str) -> Around:
+    # What the app's own executor here has registered while the app was loaded.
+    served = None if app is None else app.extensions.get(extension_key(name))
+    return () if served is None else cast("Around", served.queue.executor._around)
+
+
+def _call(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], around: Around = ()
+) -> Any:
+    job = running_job.get()
     if is_coroutine_function(fn):
-        work = within(result, _timeout.get(), running_job.get().name)
+        work = await_around(around, job, fn, args, kwargs) if around else fn(*args, **kwargs)
         runner = _runner_of(threading.get_ident(), _loop_factory.get())
-        result = runner.run(work, context=copy_context())
+        result = runner.run(within(work, _timeout.get(), job.name), context=copy_context())
+    elif not around:
+        result = fn(*args, **kwargs)
+    elif isinstance(fn, Chunk):
+        result = fn.call_around(around, job, args)
+    else:
+        result = call_around(around, job, fn, args, kwargs)
     if type(result) is CoroutineType:
-        refuse_coroutine(running_job.get().name, result)
+        refuse_coroutine(job.name, result)
     return result
 
 

@@ -10,7 +10,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import signals
-from .chunks import ChunkFailed
+from .around import await_around, call_around
+from .chunks import Chunk, ChunkFailed
 from .exceptions import JobExited, JobTimeout, WorkerDied
 from .futures import log_in_scope, running_job
 from .limits import TimeLimit, timeout_error, within
@@ -91,9 +92,14 @@ async def run_on_loop(
         # Left in place, the callback would cost each task one more turn of the loop.
         future._task.remove_done_callback(cast("Any", future._if_skipped))
     future._if_skipped = None
+    work: Any = None
     try:
         _enter(queue, future)
-        work = future._fn(*future._args, **(future._kwargs or {}))
+        around = queue.executor._around
+        if around:
+            work = await_around(around, future.job, future._fn, future._args, future._kwargs or {})
+        else:
+            work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
             work = within(work, future._timeout, future.name)
         ended = [Outcome("succeeded", await work)]
@@ -193,7 +199,14 @@ def _run(queue: JobQueue, counts: Counts, future: JobFuture[Any]) -> Outcome:
     try:
         try:
             _enter(queue, future)
-            outcome = Outcome("succeeded", future._fn(*future._args, **(future._kwargs or {})))
+            around = queue.executor._around
+            if around and type(future._fn) is not Chunk:  # which does so for each item
+                outcome = Outcome(
+                    "succeeded",
+                    call_around(around, future.job, future._fn, future._args, future._kwargs or {}),
+                )
+            else:
+                outcome = Outcome("succeeded", future._fn(*future._args, **(future._kwargs or {})))
             if type(outcome.result) is CoroutineType:
                 refuse_coroutine(future.name, outcome.result)
         except ChunkFailed as failed:

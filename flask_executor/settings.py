@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = ["Settings", "check_count", "check_seconds", "check_timeout", "check_wait"]
+__all__ = [
+    "Settings",
+    "check_count",
+    "check_seconds",
+    "check_timeout",
+    "check_wait",
+    "extension_key",
+]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -30,9 +37,11 @@ class Settings:
     Strings, as environment variables give them, are parsed strictly.
 
     :param prefix: ``EXECUTOR_``, or ``<NAME>_EXECUTOR_`` for a named executor
+    :param name: the executor's
     """
 
     prefix: str = "EXECUTOR_"
+    name: str = ""
     type: str = "thread"
     max_workers: int | None = None
     push_app_context: bool = True
@@ -65,7 +74,12 @@ class Settings:
                 values[attribute] = parse(value)
             except ValueError as error:
                 raise InvalidSetting(f"{key} is {shown_setting(value)}; expected {error}") from None
-        return cls(prefix=prefix, **values)
+        return cls(prefix=prefix, name=name, **values)
+
+
+def extension_key(name: str) -> str:
+    """The key of ``app.extensions`` for what the app has of the executor called *name*."""
+    return f"flask_executor.{name}"
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -25,6 +25,9 @@ from flask_executor import Executor, JobFuture
 
 ROOT = Path(__file__).parent.parent
 
+# Eventlet warns of every fork. Its tests have processes of their own; Sentry's SDK would import it.
+sys.modules["eventlet"] = None  # type: ignore[assignment]
+
 # Most of the time that a worker process takes to start is for imports.
 multiprocessing.set_forkserver_preload(["flask_executor.remote", "asyncio", "multiprocessing.pool"])
 

@@ -46,6 +46,7 @@ ORDER = [
     "stats",
     "drains",
     "futures",
+    "around",
     "chunks",
     "running",
     "coroutines",

@@ -76,7 +76,7 @@ def test_absent_keys_get_their_defaults_in_the_config(app: Flask) -> None:
 def test_every_field_is_a_key_with_that_default() -> None:
     fields = dataclasses.asdict(Settings())
 
-    assert fields.pop("prefix") == "EXECUTOR_"
+    assert (fields.pop("prefix"), fields.pop("name")) == ("EXECUTOR_", "")
     assert fields == {field_of(key): default for key, default in DEFAULTS.items()}
 
 

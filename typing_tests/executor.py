@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_type
 
@@ -17,6 +18,7 @@ from flask_executor import (
     Executor,
     FutureCollection,
     JobFuture,
+    JobInfo,
     Options,
     Stats,
     current_job,
@@ -119,6 +121,17 @@ def done(future: JobFuture[Any]) -> None: ...
 executor.add_default_done_callback(done)
 executor.add_default_done_callback(lambda future: (future.key, future.state))
 executor.add_default_done_callback(add)  # type: ignore[arg-type]
+
+
+@executor.around_job
+def around(job: JobInfo) -> suppress:
+    assert_type(job.name, str)
+    return suppress(OSError)
+
+
+assert_type(around(current_job), suppress)
+executor.around_job(add)  # type: ignore[type-var]
+executor.around_job(done)  # type: ignore[type-var]
 
 assert_type(current_job.id, str)
 assert_type(current_job.name, str)
