@@ -33,7 +33,8 @@ class FutureCollection:
     def __init__(self, max_length: int | None = 50) -> None:
         self.max_length = max_length
         self._lock = RLock()  # as JobQueue's, which says why
-        self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}  # guarded by _lock
+        # Flask-Shell2HTTP reads it. Guarded by _lock.
+        self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}
         # The keys of those that are done; guarded by _lock. Taken out at the front, which a dict
         # looks for beyond all that were there before.
         self._done: OrderedDict[Hashable, None] = OrderedDict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import re
 import weakref
 from collections.abc import AsyncIterable
@@ -165,15 +166,33 @@ class Executor(concurrent.futures.Executor):
         self, key: Hashable, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> JobFuture[T]: ...
 
+    @overload
     def submit_stored(
-        self, key: Hashable, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> JobFuture[Any]:
-        """Do as `submit` does, and keep the future in `futures` under *key*.
+        self, /, future_key: Hashable, *, fn: Callable[..., Coroutine[Any, Any, T]], **kwargs: Any
+    ) -> JobFuture[T]: ...
 
-        :raises DuplicateKey: if a future is stored under *key*; the job does not start
+    @overload
+    def submit_stored(
+        self, /, future_key: Hashable, *, fn: Callable[..., T], **kwargs: Any
+    ) -> JobFuture[T]: ...
+
+    def submit_stored(self, /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
+        """Do as `submit` does, and keep the future in `futures` under a key.
+
+        Called as ``submit_stored(key, fn, *args, **kwargs)``. As in Flask-Executor 1.0, key and
+        function may also be keywords, ``future_key`` and ``fn``; after both of them these names are
+        the job's own.
+
+        :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
+        given = list(args[:2])
+        for name in ("future_key", "fn")[len(given) :]:
+            if name not in kwargs:
+                raise TypeError(f"submit_stored() is missing the argument {name!r}")
+            given.append(kwargs.pop(name))
+        key, fn = given
         check_key(key)
-        return self._here().submit(fn, args, kwargs, key=key)
+        return self._here().submit(fn, args[2:], kwargs, key=key)
 
     def options(
         self,
@@ -326,6 +345,13 @@ class Executor(concurrent.futures.Executor):
     def futures(self) -> FutureCollection:
         """The stored futures of the current app."""
         return self._here().futures
+
+    @property
+    def _max_workers(self) -> int:
+        # Dask's local scheduler reads this of the pool that it is given, as it is the stdlib's.
+        # Jobs of the type inline run one at a time in each thread.
+        workers = self._here().queue.workers.open().max_workers
+        return int(workers) if workers < math.inf else 1
 
     def add_default_done_callback(self, fn: Callable[[JobFuture[Any]], object]) -> None:
         """Attach *fn* to the future of every job from now on, before the job can start."""

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from .running import Outcome
 
 __all__ = [
+    "Future",
     "FutureCollection",
+    "FutureProxy",
     "JobFuture",
     "JobInfo",
     "RemoteJobInfo",
@@ -489,6 +491,11 @@ class JobFuture(concurrent.futures.Future[T]):
             queue.run_end(log_in_scope, *call)  # Teardown functions may block the loop.
         else:
             log_in_scope(*call)
+
+
+# The names by which code for Flask-Executor 1.0 imports what `submit` returns.
+Future = concurrent.futures.Future
+FutureProxy = JobFuture
 
 
 def log_in_scope(scope: Scope | None, job: JobInfo, exception: BaseException, what: str) -> None:

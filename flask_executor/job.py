@@ -91,9 +91,23 @@ class Job(Generic[P, T, R]):
         """Run it off the caller, to be awaited; see `Executor.submit_async`."""
         return self._executor.submit_async(self._as_function, *args, **kwargs)
 
-    def submit_stored(self, key: Hashable, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
+    @overload
+    def submit_stored(
+        self, key: Hashable, /, *args: P.args, **kwargs: P.kwargs
+    ) -> JobFuture[T]: ...
+
+    @overload
+    def submit_stored(self, /, *, future_key: Hashable, **kwargs: Any) -> JobFuture[T]: ...
+
+    def submit_stored(self, /, *args: Any, **kwargs: Any) -> JobFuture[T]:
         """Run it off the caller and store its future; see `Executor.submit_stored`."""
-        return self._executor.submit_stored(key, self._as_function, *args, **kwargs)
+        if not args:
+            if "future_key" not in kwargs:
+                raise TypeError("submit_stored() is missing the argument 'future_key'")
+            args = (kwargs.pop("future_key"),)
+        key, *args_of_job = args
+        fn: Callable[..., T] = self._as_function
+        return self._executor.submit_stored(key, fn, *args_of_job, **kwargs)
 
     def map(
         self,

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import io
 import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import dask
 import pytest
 from asgiref.sync import sync_to_async
 from flask import Flask, current_app, g, request
+from flask.testing import FlaskClient
+from flask_shell2http import Shell2HTTP
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from flask_executor import Executor
-from flask_executor.futures import FutureCollection
+from flask_executor.futures import Future, FutureCollection, FutureProxy
 from tests.conftest import WAIT, Gate, MakeExecutor, app_log
 
 
@@ -148,6 +152,62 @@ def test_a_decorated_function_submits_itself(app: Flask, executors: MakeExecutor
     executor.shutdown()
 
 
+def give_back(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "given"),
+    [
+        ((), {"future_key": "key", "fn": give_back}, ((), {})),
+        ((), {"future_key": "key", "fn": give_back, "key": 1, "n": 2}, ((), {"key": 1, "n": 2})),
+        (("key",), {"fn": give_back, "n": 2}, ((), {"n": 2})),
+        (("key",), {"fn": give_back, "future_key": 1}, ((), {"future_key": 1})),
+        (("key", give_back, 1), {"fn": 2, "future_key": 3}, ((1,), {"fn": 2, "future_key": 3})),
+        (("key", give_back), {"self": 1, "key": 2}, ((), {"self": 1, "key": 2})),
+    ],
+)
+def test_key_and_function_may_be_keywords(
+    executor: Executor, args: Any, kwargs: Any, given: Any
+) -> None:
+    future = executor.submit_stored(*args, **kwargs)
+
+    assert future.result(WAIT) == given
+    assert executor.futures.get("key") is future
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((), {}, "'future_key'"),
+        ((), {"fn": give_back}, "'future_key'"),
+        (("key",), {"n": 2}, "'fn'"),
+        ((), {"future_key": "key"}, "'fn'"),
+        ((), {"future_key": None, "fn": give_back}, "None cannot be a key"),
+        ((), {"future_key": "key", "fn": None}, "None cannot be called"),
+    ],
+)
+def test_without_key_or_function_nothing_is_submitted(
+    executor: Executor, args: Any, kwargs: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        executor.submit_stored(*args, **kwargs)
+
+    assert executor.stats().submitted == 0
+
+
+def test_the_key_of_a_decorated_function_may_be_a_keyword(executor: Executor) -> None:
+    job = executor.job(give_back)
+
+    future = job.submit_stored(future_key="key", fn=1)
+    other = job.submit_stored("other", future_key=2)
+
+    assert (future.key, future.result(WAIT)) == ("key", ((), {"fn": 1}))
+    assert (other.key, other.result(WAIT)) == ("other", ((), {"future_key": 2}))
+    with pytest.raises(TypeError, match="'future_key'"):
+        job.submit_stored(fn=1)
+
+
 @pytest.mark.parametrize("maps", [False, True])
 def test_jobs_see_the_app_g_and_the_request(app: Flask, executor: Executor, maps: bool) -> None:
     def job(_: int = 0) -> tuple[Any, ...]:
@@ -183,6 +243,14 @@ def test_teardown_runs_after_each_job_in_its_thread(app: Flask, executors: MakeE
 
 
 # Futures
+
+
+def test_the_classes_are_where_1_0_has_them(executor: Executor) -> None:
+    future = executor.submit(fib, 5)
+
+    assert Future is concurrent.futures.Future
+    assert isinstance(future, Future)
+    assert isinstance(future, FutureProxy)
 
 
 def test_futures_answer_as_those_of_the_stdlib(executor: Executor, gate: Gate) -> None:
@@ -278,6 +346,35 @@ def test_asgiref_runs_functions_in_it(app: Flask, executor: Executor) -> None:
     assert executor.stats().succeeded == 1
 
 
+@pytest.mark.parametrize(
+    ("type_", "max_workers", "told"),
+    [("thread", 3, 3), ("process", 2, 2), ("inline", None, 1), ("tests.remote_app:Threads", 4, 4)],
+)
+def test_it_tells_its_number_of_workers_as_the_stdlibs_pools_do(
+    app: Flask, executors: MakeExecutor, type_: str, max_workers: int | None, told: int
+) -> None:
+    executor = executors(app, type=type_, max_workers=max_workers)
+
+    assert executor._max_workers == told
+    assert isinstance(executor._max_workers, int)
+
+
+@pytest.mark.parametrize("type_", ["thread", "inline"])
+def test_dask_computes_in_it(app: Flask, executors: MakeExecutor, type_: str) -> None:
+    executor = executors(app, type=type_, max_workers=2)
+
+    def total(numbers: list[int]) -> tuple[str, int]:
+        return current_app.name, sum(numbers)
+
+    numbers = [dask.delayed(fib)(n) for n in range(10)]
+    with dask.config.set(pool=executor, scheduler="threads"):
+        (result,) = dask.compute(dask.delayed(total)(numbers))
+
+    assert result == ("app", 88)
+    executor.drain(WAIT)
+    assert executor.stats().succeeded > 1
+
+
 # A database session per job
 
 
@@ -317,3 +414,70 @@ def test_each_job_has_a_database_session_that_ends_with_it(
     sessions = [future.result() for future in futures[::2]]
     assert len({id(session) for session in [view, *sessions]}) == 6
     assert (during, after) == (1, 0)
+
+
+# Flask-Shell2HTTP, as it is
+
+
+@pytest.fixture
+def shell(app: Flask, executors: MakeExecutor) -> Iterator[Shell2HTTP]:
+    executor = executors(app)
+    app.testing = False
+    shell = Shell2HTTP(app, executor, base_url_prefix="/commands/")
+    yield shell
+    shell.get_registered_commands().clear()  # which all instances share
+
+
+def report_of(client: FlaskClient, url: str) -> Any:
+    return client.get(url.replace("wait=false", "wait=true")).json
+
+
+def test_shell2http_runs_a_command(app: Flask, shell: Shell2HTTP) -> None:
+    told: list[Any] = []
+    shell.register_command(
+        "echo", "echo", lambda context, future: told.append((context, future.result()["report"]))
+    )
+    client = app.test_client()
+
+    begun = client.post("/commands/echo", json={"args": ["Hello"], "callback_context": {"n": 1}})
+    report = report_of(client, begun.json["result_url"])
+
+    assert (begun.status_code, begun.json["status"]) == (202, "running")
+    assert (report["report"], report["returncode"], report["key"]) == (
+        "Hello\n",
+        0,
+        begun.json["key"],
+    )
+    app.extensions["executor"].drain(WAIT)
+    assert told == [({"n": 1}, "Hello\n")]
+    assert client.get(begun.json["result_url"]).status_code == 404
+
+
+def test_shell2http_runs_a_command_on_an_upload(app: Flask, shell: Shell2HTTP) -> None:
+    shell.register_command("cat", "cat")
+    client = app.test_client()
+    data = {"request_json": '{"args": ["@file"]}', "file": (io.BytesIO(b"content"), "a.txt")}
+
+    begun = client.post("/commands/cat", data=data)
+
+    assert report_of(client, begun.json["result_url"])["report"] == "content"
+
+
+def test_shell2http_refuses_a_command_that_runs_and_cancels_it(
+    app: Flask, shell: Shell2HTTP, pipe: IO[str], tmp_path: Path
+) -> None:
+    shell.register_command("head", "head -n 1")
+    client = app.test_client()
+    call = {"args": [str(tmp_path / "pipe")]}
+
+    begun = client.post("/commands/head", json=call)
+    again = client.post("/commands/head", json=call)
+    looked = client.get(begun.json["result_url"])
+    deleted = client.delete(begun.json["result_url"])
+    pipe.write("a line\n")
+    app.extensions["executor"].drain(WAIT)  # before the pipe is closed
+
+    assert again.status_code == 400
+    assert "already" in again.json["error"]
+    assert looked.json["status"] == "running"
+    assert deleted.status_code == 204

@@ -45,6 +45,10 @@ def add(number: int, other: int = 2) -> int:
     return number + other
 
 
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
 def log(text: str, *, level: int) -> None: ...
 
 
@@ -78,6 +82,10 @@ executor.submit(fn=add, number=2)  # type: ignore[call-overload]
 
 assert_type(executor.submit_stored("key", add, 2, 3), JobFuture[int])
 assert_type(executor.submit_stored(("report", 7), log, "text", level=3), JobFuture[None])
+assert_type(executor.submit_stored(future_key="key", fn=add, number=2), JobFuture[int])
+assert_type(executor.submit_stored("key", fn=fetch, url="/"), JobFuture[bytes])
+executor.submit_stored(fn=add, number=2)  # type: ignore[call-overload]
+executor.submit_stored(future_key="key", number=2)  # type: ignore[call-overload]
 executor.submit_stored(add, 2)  # type: ignore[call-overload]
 executor.submit_stored("key", add)  # type: ignore[call-overload]
 executor.submit_stored("key", add, "2")  # type: ignore[call-overload]

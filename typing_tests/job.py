@@ -52,9 +52,11 @@ log.submit("text")  # type: ignore[call-arg]
 assert_type(add.submit_stored("key", 2, other=3), JobFuture[int])
 assert_type(add.submit_stored(("report", 7), 2), JobFuture[int])
 assert_type(with_names_of_ours.submit_stored("key", "key", fn=5, timeout=1), JobFuture[bytes])
-add.submit_stored("key")  # type: ignore[call-arg]
-add.submit_stored("key", "2")  # type: ignore[arg-type]
-add.submit_stored(["a", "list"], 2)  # type: ignore[arg-type]
+assert_type(add.submit_stored(future_key="key", number=2), JobFuture[int])
+add.submit_stored("key")  # type: ignore[call-overload]
+add.submit_stored("key", "2")  # type: ignore[call-overload]
+add.submit_stored(["a", "list"], 2)  # type: ignore[call-overload]
+add.submit_stored(number=2)  # type: ignore[call-overload]
 
 # Mapped
 
