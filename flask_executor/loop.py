@@ -166,15 +166,21 @@ def check_patched_in_time() -> None:
         raise RuntimeError(_PATCHED_TOO_LATE)
 
 
+def _eventlet_has_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in the calling thread, or under gevent in the calling greenlet; or None.
+    """The loop that runs in the calling thread, or in the calling greenlet; or None.
 
     asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
     """
     loop = asyncio._get_running_loop()
-    if loop is None or not threads_are_greenlets():
+    if loop is None or not (threads_are_greenlets() or _eventlet_has_patched()):
         return loop
-    # asyncio's own loops note the thread they run in by the function that gevent has patched.
+    # asyncio's own loops note the thread they run in by the function that gevent or eventlet has
+    # patched.
     greenlet = getattr(loop, "_thread_id", None)
     return loop if greenlet in {None, threading.get_ident()} else None
 
