@@ -47,7 +47,7 @@ class Chunk:
     ) -> list[Any]:
         """Do so with context managers around all items; they see what an item raises."""
         results: list[Any] = []
-        call = self._call
+        call, result = self._call, None
         try:
             stack: ExitStack[bool] = ExitStack()
             with stack:
@@ -66,7 +66,7 @@ class Chunk:
         except BaseException as error:
             raise ChunkFailed(results) from error
         finally:
-            del results  # The traceback of a failure holds this frame.
+            del results, result  # The traceback of a failure holds this frame.
 
 
 def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:

@@ -191,6 +191,9 @@ def test_a_program_that_patches_after_the_import_is_told_so_by_each_use():
         async def submit_async():
             await executor.submit_async(pow, 2, 3)
 
+        async def map_async():
+            await anext(executor.map_async(pow, [2], [3]))
+
         for use in (
             lambda: executor.submit(pow, 2, 3),
             lambda: executor.submit(coroutine_function),
@@ -198,7 +201,7 @@ def test_a_program_that_patches_after_the_import_is_told_so_by_each_use():
             lambda: executor.options(timeout=1).submit(pow, 2, 3),
             lambda: asyncio.run(submit_async()),
             lambda: executor.map(pow, [2], [3]),
-            lambda: executor.map_async(pow, [2], [3]),
+            lambda: asyncio.run(map_async()),
         ):
             try:
                 use()
