@@ -97,8 +97,9 @@ class Scope:
         try:
             app_context.pop(exc)
         except BaseException as error:  # the job has ended; its outcome stands
-            # Once more current, for log handlers alone: teardown is over.
+            # Once more current and with the request, for log handlers alone: teardown is over.
             token = _cv_app.set(app_context)
+            vars(app_context).update(self._request or {})
             try:
                 log_failure(app_context.app, error, "A teardown function raised after a job")
             finally:

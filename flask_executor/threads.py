@@ -89,7 +89,6 @@ class Threads:
         # The thread keeps its arguments for as long as it lives: the call comes another way.
         inbox = _Inbox()
         inbox.call = call
-        inbox.has_come.release()
         thread = threading.Thread(
             target=_work,
             args=(shared, inbox),
@@ -154,12 +153,6 @@ class _Inbox:
         self.has_come = threading.Lock()
         self.has_come.acquire()
 
-    def get(self) -> _Call | None:
-        """Wait for the next call."""
-        self.has_come.acquire()
-        call, self.call = self.call, None
-        return call
-
 
 class _Shared:
     """What a pool and its threads have in common: they do not hold the pool."""
@@ -191,12 +184,14 @@ class _Shared:
             if self.is_over:
                 return None
             self.idle.append(inbox)
-        return inbox.get()
+        inbox.has_come.acquire()
+        call, inbox.call = inbox.call, None
+        return call
 
 
 def _work(shared: _Shared, inbox: _Inbox) -> None:
     shared.threads.add(threading.current_thread())
-    call = inbox.get()
+    call, inbox.call = inbox.call, None
     while call is not None:
         fn, args = call
         del call

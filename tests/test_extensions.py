@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,16 @@ class Note(Base):
 
 
 @pytest.fixture
-def db(app: Flask, tmp_path: Path) -> SQLAlchemy:
+def db(app: Flask, tmp_path: Path) -> Iterator[SQLAlchemy]:
     app.config["SQLALCHEMY_ENGINES"] = {"default": f"sqlite:///{tmp_path / 'test.sqlite'}"}
     db = SQLAlchemy(app)
     with app.app_context():
         Base.metadata.create_all(db.engine)
         db.session.add(Note(text="kept"))
         db.session.commit()
-    return db
+    yield db
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_a_job_has_a_database_session_of_its_own_and_leaves_the_views_open(
