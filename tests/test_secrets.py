@@ -373,7 +373,7 @@ def test_the_name_of_a_function_forges_no_line(
 def test_the_name_of_a_type_forges_no_line(executor: Executor) -> None:
     error = fails(executor.submit, type("a\nb", (), {})())
 
-    assert str(error).startswith("a value of the type tests.test_secrets.a\\nb cannot be called")
+    assert str(error).startswith(f"a value of the type {__name__}.a\\nb cannot be called")
 
 
 def test_a_name_that_is_no_str_is_not_taken_for_one(executor: Executor) -> None:
