@@ -48,7 +48,7 @@ class DaskPool(concurrent.futures.Executor):
         self._calls: set[Future[Any]] = set()  # guarded by _lock
         self._opened = AsyncExitStack()
         try:
-            self._loop.as_sync(self._open)(address, max_workers)
+            self._loop.run(partial(self._open, address, max_workers))
         except BaseException:
             self._close()
             raise
@@ -127,7 +127,7 @@ class DaskPool(concurrent.futures.Executor):
     def _close(self) -> None:
         concurrent.futures.wait(list(self._calls))
         try:
-            self._loop.as_sync(self._opened.aclose)()
+            self._loop.run(self._opened.aclose)
         finally:
             self._loop.stop()
             self._is_closed.set()

@@ -7,13 +7,18 @@ from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask.globals
-from asgiref.sync import SyncToAsync
 from flask.ctx import AppContext
 from flask.globals import _cv_app
 from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
 
 from .log import log_failure
+from .sync_threads import (
+    CONTEXT_THREAD,
+    IN_PROCESS_THREAD,
+    WAITING_THREAD,
+    leave_threads_of_submitter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +37,6 @@ _MERGED = hasattr(AppContext, "has_request")
 _REQUEST_VARS: frozenset[ContextVar[Any]] = (
     frozenset() if _MERGED else frozenset({flask.globals._cv_request})
 )
-
-
-_would_deadlock = SyncToAsync.deadlock_context
 
 
 class Scope:
@@ -73,9 +75,9 @@ class Scope:
 
     def push(self) -> None:
         """Enter a new app context in the current contextvars."""
-        if _would_deadlock.get(False):
-            # asgiref's note that the submitter's thread is taken, which is not the job's.
-            _would_deadlock.set(False)
+        # Most submitters have none, and this is cheaper to ask here.
+        if WAITING_THREAD.get(None) or IN_PROCESS_THREAD.get(None) or CONTEXT_THREAD.get(None):
+            leave_threads_of_submitter()
         if self._app is None:
             return
         app_context = self._app.app_context()

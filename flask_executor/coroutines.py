@@ -17,6 +17,7 @@ from .loop import error_of_skipped
 from .running import end_job, outcome_of, run_on_loop
 from .signals import is_end_heard
 from .stats import Counts
+from .sync_threads import own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -140,7 +141,8 @@ def call_coroutine_function(
     **kwargs: Any,
 ) -> T:
     """Call *fn* and run its coroutine to the end, or until its time is up, in a loop of its own."""
-    return asyncio.run(within(fn(*args, **kwargs), timeout, name))
+    with own_thread():
+        return asyncio.run(within(fn(*args, **kwargs), timeout, name))
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:

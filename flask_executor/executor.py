@@ -35,6 +35,7 @@ from .settings import (
     extension_key,
 )
 from .shown import kind_of, shown_setting
+from .views import as_sync
 
 if TYPE_CHECKING:
     import asyncio
@@ -102,7 +103,7 @@ class Executor(concurrent.futures.Executor):
         app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
         if settings.async_views:
             # The hook that Flask documents for it.
-            app.async_to_sync = queue.loop.as_sync  # type: ignore[method-assign]
+            app.async_to_sync = partial(as_sync, queue.loop)  # type: ignore[method-assign]
         self._apps.add(app)
 
     @overload

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import threading
 import weakref
 from collections import deque
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -20,7 +20,6 @@ from .threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from concurrent.futures import Future
 
 __all__ = [
     "GRACE",
@@ -265,24 +264,37 @@ class LoopThread:
         running = self._running
         return running is not None and running.thread is threading.current_thread()
 
-    def as_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-        """Make a plain function of *func* that runs it on the loop and waits for its end.
+    def run(
+        self,
+        main: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        outcome: Future[T] | None = None,
+        wait: Callable[[Future[T]], T] = Future.result,
+    ) -> T:
+        """Run the coroutine of *main* on the loop, and wait for its end; in another thread.
 
-        It takes the place of `flask.Flask.async_to_sync`. The coroutine runs in a copy of the
-        caller's contextvars, and what it sets in them comes back. A caller that is interrupted
-        while it waits cancels it.
+        A caller that is interrupted while it waits cancels it.
+
+        :param name: that of its task
+        :param context: its contextvars; None for a copy of the caller's
+        :param outcome: gets its outcome; None for a new future
+        :param wait: waits for that in the calling thread
         """
-
-        @functools.wraps(func)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            if self.is_current():
-                raise RuntimeError(
-                    f"{name_of(func)!r} was called as a plain function in the thread of the event "
-                    "loop it runs on, and would wait for itself; await it instead"
-                )
-            return self._run(func, args, kwargs)
-
-        return run
+        outcome = LightFuture() if outcome is None else outcome
+        tasks: list[asyncio.Task[None]] = []
+        if context is None:
+            context = copy_context()
+        start = partial(_start_task, main, name, context, outcome, tasks)
+        try:
+            self.call(start)
+            return wait(outcome)
+        finally:
+            if not outcome.done():
+                self.call_if_running(lambda: [task.cancel() for task in tasks])
+            # What is raised holds this frame: with these in it, it would hold itself.
+            del outcome, start, main
 
     def stop(self, *, wait: bool = True) -> None:
         """Cancel what still runs, close the loop, and let the thread end."""
@@ -321,26 +333,6 @@ class LoopThread:
         self._finalizer.atexit = False
         self._running = running
         return running
-
-    def _run(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> T:
-        context = copy_context()
-        outcome: Future[T] = LightFuture()
-        tasks: list[asyncio.Task[None]] = []
-        start = partial(_start_task, partial(fn, *args, **kwargs), context, outcome, tasks)
-        try:
-            self.call(start)
-            return outcome.result()
-        finally:
-            if not outcome.done():
-                self.call_if_running(lambda: [task.cancel() for task in tasks])
-            _bring_back(context)
-            # What is raised holds this frame: with these in it, it would hold itself.
-            del outcome, start
 
 
 class _Running(NamedTuple):
@@ -393,48 +385,39 @@ def _run_to_its_end(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any
 
 
 def _start_task(
-    fn: partial[Coroutine[Any, Any, T]],
+    main: Callable[[], Coroutine[Any, Any, T]],
+    name: str | None,
     context: Context,
     outcome: Future[T],
     tasks: list[asyncio.Task[None]],
 ) -> None:
-    main, name = _give_outcome(fn, outcome), getattr(fn.func, "__name__", None)
+    work = _give_outcome(main, outcome)
     try:
-        task = asyncio.get_running_loop().create_task(main, name=name, context=context)
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     except BaseException as error:
-        _skip(main, outcome, error)
+        _skip(work, outcome, error)
         return
-    task.add_done_callback(partial(_on_skipped, main, outcome))
+    task.add_done_callback(partial(_on_skipped, work, outcome))
     tasks.append(task)
 
 
-async def _give_outcome(fn: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]) -> None:
+async def _give_outcome(main: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]) -> None:
     try:
-        outcome.set_result(await fn())
+        outcome.set_result(await main())
     except BaseException as error:
         outcome.set_exception(error)
     finally:
         # As in the frame of the caller that waits.
-        del outcome
+        del outcome, main
 
 
 def _on_skipped(
-    main: Coroutine[Any, Any, None], outcome: Future[Any], task: asyncio.Task[None]
+    work: Coroutine[Any, Any, None], outcome: Future[Any], task: asyncio.Task[None]
 ) -> None:
     if not outcome.done():
-        _skip(main, outcome, error_of_skipped(task))
+        _skip(work, outcome, error_of_skipped(task))
 
 
-def _skip(main: Coroutine[Any, Any, None], outcome: Future[Any], error: BaseException) -> None:
-    main.close()  # Else Python warns that the coroutine was never awaited.
+def _skip(work: Coroutine[Any, Any, None], outcome: Future[Any], error: BaseException) -> None:
+    work.close()  # Else Python warns that the coroutine was never awaited.
     outcome.set_exception(error)
-
-
-def _bring_back(context: Context) -> None:
-    for var, value in context.items():
-        try:
-            if var.get() is value:
-                continue
-        except LookupError:
-            pass
-        var.set(value)

@@ -28,6 +28,7 @@ from .futures import RemoteJobInfo, running_job
 from .limits import within
 from .pickling import Reply
 from .settings import extension_key
+from .sync_threads import own_thread
 from .traces import TracebackText, kinds_of, trace_without_texts
 from .unawaited import refuse_coroutine
 
@@ -181,7 +182,8 @@ def _call(
     if is_coroutine_function(fn):
         work = await_around(around, job, fn, args, kwargs) if around else fn(*args, **kwargs)
         runner = _runner_of(threading.get_ident(), _loop_factory.get())
-        result = runner.run(within(work, _timeout.get(), job.name), context=copy_context())
+        with own_thread():
+            result = runner.run(within(work, _timeout.get(), job.name), context=copy_context())
     elif not around:
         result = fn(*args, **kwargs)
     elif isinstance(fn, Chunk):

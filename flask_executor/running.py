@@ -15,6 +15,7 @@ from .chunks import Chunk, ChunkFailed
 from .exceptions import JobExited, JobTimeout, WorkerDied
 from .futures import log_in_scope, running_job
 from .limits import TimeLimit, timeout_error, within
+from .sync_threads import CONTEXT_THREAD, OwnThread, context_threads
 from .traces import keep_as_text
 from .unawaited import refuse_coroutine
 
@@ -93,6 +94,7 @@ async def run_on_loop(
         future._task.remove_done_callback(cast("Any", future._if_skipped))
     future._if_skipped = None
     work: Any = None
+    thread = OwnThread()
     try:
         _enter(queue, future)
         around = queue.executor._around
@@ -102,6 +104,7 @@ async def run_on_loop(
             work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
             work = within(work, future._timeout, future.name)
+        CONTEXT_THREAD.set(thread)
         ended = [Outcome("succeeded", await work)]
         if type(ended[0].result) is CoroutineType:
             refuse_coroutine(future.name, ended[0].result)
@@ -109,6 +112,8 @@ async def run_on_loop(
         ended = [outcome_of(future, error)]
     finally:
         work = None
+        if context_threads:
+            thread.end()
     number = future.job._number
     del future
     on_end(number, ended)

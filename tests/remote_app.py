@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from flask import Flask, current_app, g, has_app_context, has_request_context, request
 
 from flask_executor import Executor, current_job
@@ -139,6 +139,20 @@ def marked(n: int) -> Any:
 
 async def loop_id() -> tuple[int, int, int]:
     return os.getpid(), threading.get_ident(), id(asyncio.get_running_loop())
+
+
+async def threads_of_functions() -> tuple[bool, bool, bool]:
+    """Whether one thread called both functions, a new one, and those of other jobs have ended."""
+    first = await sync_to_async(threading.current_thread)()
+    second = await sync_to_async(threading.current_thread)()
+    is_new, others = first not in _threads, [*_threads]
+    _threads.append(first)
+    for thread in others:
+        thread.join(10)
+    return first is second, is_new, not any(thread.is_alive() for thread in others)
+
+
+_threads: list[threading.Thread] = []
 
 
 async def app_name_later() -> str:

@@ -438,50 +438,23 @@ def test_a_failure_leaves_nothing_for_the_garbage_collector(app, executor):
     assert alive == [None]
 
 
-def test_a_plain_function_made_of_an_async_one_looks_like_it(app, executor):
-    async def load(user: str, *, upper: bool = False) -> str:
-        """Load a user."""
-        return user.upper() if upper else user
-
-    plain = app.ensure_sync(load)
-
-    assert (plain.__name__, plain.__doc__) == ("load", "Load a user.")
-    assert (plain("Ada"), plain("Ada", upper=True)) == ("Ada", "ADA")
-
-
-def test_to_wait_for_the_loop_in_its_own_thread_is_refused(app, executor):
-    async def load() -> str:
-        return "loaded"
-
-    @app.get("/")
-    async def view() -> str:
-        with pytest.raises(RuntimeError, match=r"load.* would wait for itself; await it instead"):
-            current_app.ensure_sync(load)()
-        return await load()
-
-    assert app.test_client().get("/").text == "loaded"
-
-
-def test_a_plain_view_a_thread_a_job_and_another_loop_may_wait_for_it(app, executor):
+def test_a_plain_view_a_thread_and_a_job_may_wait_for_it(app, executor):
     async def load() -> str:
         await asyncio.sleep(0)
         return f"{request.path} in {threading.current_thread().name}"
 
     plain = app.ensure_sync(load)
 
-    async def elsewhere() -> str:
-        return plain()
-
     @app.get("/plain")
     def plain_view():
-        return [plain(), executor.submit(plain).result(WAIT), asyncio.run(elsewhere())]
+        return [plain(), executor.submit(plain).result(WAIT)]
 
     @app.get("/async")
     async def async_view():
         return [await asyncio.to_thread(plain), await executor.submit_async(plain)]
 
     client = app.test_client()
-    assert client.get("/plain").json == ["/plain in executor-app-loop"] * 3
+    assert client.get("/plain").json == ["/plain in executor-app-loop"] * 2
     assert client.get("/async").json == ["/async in executor-app-loop"] * 2
 
 

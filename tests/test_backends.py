@@ -424,6 +424,12 @@ def test_an_exception_that_cannot_be_read_in_the_submitter_comes_back_as_its_tra
     assert "in fail_as\n" in str(error.__cause__)
 
 
+def test_each_coroutine_job_has_a_thread_for_the_functions_it_calls(executor: Executor) -> None:
+    answers = [executor.submit(remote_app.threads_of_functions).result(WAIT) for _ in range(3)]
+
+    assert answers == [(True, True, True)] * 3
+
+
 def test_an_exception_that_cannot_be_shown_fails_its_job_alone(executor: Executor) -> None:
     error = executor.submit(remote_app.fail_as, remote_app.Unshowable).exception(WAIT)
 

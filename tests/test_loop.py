@@ -491,7 +491,7 @@ def test_who_waits_for_a_task_that_is_cancelled_before_its_first_step_hears_of_i
 
     def wait_for_it() -> str:
         try:
-            loop_thread.as_sync(never)()
+            loop_thread.run(never, name="never")
         except asyncio.CancelledError:
             return "cancelled"
         return "ended"
