@@ -624,9 +624,13 @@ class JobQueue:
             raise
 
     def _break_off(self, drain: Drain, error: BaseException) -> None:
-        future = drain.current
-        if future is not None and future.running():
-            drain.counts.failed += 1
+        future, counts = drain.current or drain.first, drain.counts
+        if future is not None and not future.done():
+            if future.job._drain is not drain:  # It had not been counted as one that runs.
+                future._start()
+                counts.started += 1
+            if counts.started > counts.succeeded + counts.failed + counts.cancelled:
+                counts.failed += 1
             future._end(Outcome("failed", exception=error))
         with self.lock:
             self._retire(drain)

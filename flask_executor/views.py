@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .coroutines import is_coroutine_function
 from .loop import running_loop
+from .shown import name_of
 from .sync_threads import WaitingThread
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def as_sync(loop: LoopThread, func: Callable[..., Coroutine[Any, Any, Any]]) -> 
     def run(*args: Any, **kwargs: Any) -> Any:
         if running_loop() is not None:
             raise RuntimeError(
-                f"{func!r} was called as a plain function in a thread that runs an event loop, and "
-                "would block it; await it instead"
+                f"{name_of(func)!r} was called as a plain function in a thread that runs an event "
+                "loop, and would block it; await it instead"
             )
         return _run(loop, partial(func, *args, **kwargs))
 

@@ -6,6 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from flask import Flask
+
+from flask_executor import Stats
+from tests.conftest import MakeExecutor
 
 # The handler raises at a random moment of a call; after each batch of calls all that was taken in
 # ends, the counts add up, and the process comes to its end.
@@ -131,3 +135,21 @@ def test_a_signal_handler_that_raises_at_any_moment_leaves_the_queue_whole(setti
     )
 
     assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
+
+
+def test_an_inline_job_that_a_signal_handler_breaks_off_has_ended(
+    app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = executors(app, type="inline")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("flask_executor.pending.run_here", interrupt)
+        executor.submit_stored("key", int)
+    executor.drain(0)
+
+    assert isinstance(executor.futures.exception("key", 0), KeyboardInterrupt)
+    assert executor.stats() == Stats(float("inf"), 1, 0, 0, 0, 1, 0)
+    assert executor.submit(int, "7").result(0) == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import random
 import subprocess
@@ -345,3 +346,68 @@ def test_drains_that_time_out_leave_nothing_behind(app, executors, gate):
             executor.drain(0.001)
 
     assert len(queue_of(app)._idle_waiters) <= 1
+
+
+class RefusingOnce(concurrent.futures.ThreadPoolExecutor):
+    """Refuses calls as a system without threads does, after another thread has had its turn."""
+
+    in_process = True
+
+    def __init__(self, _: object) -> None:
+        super().__init__(1)
+        self.refusals = 0
+        self.meanwhile: Callable[[], object] = int
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not self.refusals:
+            return super().submit(fn, *args, **kwargs)
+        self.refusals -= 1
+        meanwhile, self.meanwhile = self.meanwhile, int
+        thread = threading.Thread(target=meanwhile)
+        thread.start()
+        thread.join()
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_job_that_counted_on_a_worker_that_could_not_be_had_runs_or_fails(
+    app, executors, refusals
+):
+    executor = executors(app, type=f"{__name__}:RefusingOnce", max_workers=1)
+    [pool] = [queue_of(app).workers.open().shutdown.__self__]
+    pool.refusals = refusals
+    others: list[JobFuture[int]] = []
+    pool.meanwhile = lambda: others.append(executor.submit(int, "7"))
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        executor.submit(int)
+    executor.drain(WAIT)
+
+    if refusals == 1:
+        assert others[0].result(0) == 7
+    else:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            others[0].result(0)
+    stats = executor.stats()
+    assert (stats.submitted, stats.succeeded + stats.failed) == (1, 1)
+    assert executor.submit(int, "8").result(WAIT) == 8
+
+
+def test_what_waits_is_listed_though_workers_take_jobs_meanwhile(app, executors, gate):
+    class Changing(collections.deque):
+        changes = 2
+
+        def __iter__(self):
+            if self.changes:
+                self.changes -= 1
+                raise RuntimeError("deque mutated during iteration")
+            return super().__iter__()
+
+    executor = executors(app, max_workers=1)
+    queue_of(app)._waiting = Changing()  # as it does without the GIL
+    gate.occupy(executor)
+    waiting = [executor.submit(int, n) for n in range(3)]
+
+    executor.shutdown(wait=False, cancel_futures=True)
+
+    assert all(future.cancelled() for future in waiting)
