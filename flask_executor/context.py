@@ -75,8 +75,7 @@ class Scope:
 
     def push(self) -> None:
         """Enter a new app context in the current contextvars."""
-        # Most submitters have none, and this is cheaper to ask here.
-        if WAITING_THREAD.get(None) or IN_PROCESS_THREAD.get(None) or CONTEXT_THREAD.get(None):
+        if CONTEXT_THREAD.get(None):  # of a view, or of the job that these contextvars were left by
             leave_threads_of_submitter()
         if self._app is None:
             return
@@ -140,12 +139,20 @@ def current_app_or_none() -> Flask | None:
 
 def capture(app: Flask, settings: Settings) -> Scope:
     """Take from the caller what a job of *app* may see, as *settings* say."""
-    if not settings.push_app_context:
-        return Scope(None, _copy_context_without(_REQUEST_VARS | {_cv_app}))
     with_request = settings.push_request_context
+    if not settings.push_app_context:
+        context = _copy_context_without(_REQUEST_VARS | {_cv_app})
+    elif with_request:
+        context = copy_context()
+    else:
+        context = _copy_context_without(_REQUEST_VARS)
+    if WAITING_THREAD.get(None) or IN_PROCESS_THREAD.get(None):  # which most submitters are not
+        context.run(leave_threads_of_submitter)
+    if not settings.push_app_context:
+        return Scope(None, context)
     return Scope(
         app,
-        copy_context() if with_request else _copy_context_without(_REQUEST_VARS),
+        context,
         _g_values(app, settings.copy_g),
         _merged_request() if _MERGED and with_request else None,
     )

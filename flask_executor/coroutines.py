@@ -75,7 +75,7 @@ class CoroutineJobs:
             self._skip(future.job._number, work, error)
             return
         if future._if_skipped is if_skipped:  # It has not begun yet, as an eager task has.
-            task.add_done_callback(if_skipped)
+            task.add_done_callback(if_skipped, context=scope.context)
         if future._scope is not None:
             future._task = task
 

@@ -28,6 +28,7 @@ __all__ = [
     "check_patched_in_time",
     "check_running_loop",
     "error_of_skipped",
+    "run_to_its_end",
     "running_loop",
     "threads_are_greenlets",
 ]
@@ -366,22 +367,28 @@ def _serve(
 
     try:
         with asyncio.Runner(debug=is_debug, loop_factory=loop_factory) as runner:
-            _run_to_its_end(runner.get_loop(), serve())
+            run_to_its_end(runner.get_loop(), serve())
     except BaseException as error:
         if started.done():
             raise
         started.set_exception(error)
 
 
-def _run_to_its_end(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, None]) -> None:
-    # What a task raises in the way of SystemExit stops the loop: all others go on.
-    task = loop.create_task(serving)
+def run_to_its_end(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    context: Context | None = None,
+) -> T:
+    """Run *work* on *loop*, which does not run; what other tasks raise does not end it before."""
+    task = loop.create_task(work, context=context)
     while not task.done():
         try:
             loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt) as error:
-            message = {"message": "A task raised what ends a process", "exception": error}
-            loop.call_exception_handler(message)
+        except (SystemExit, KeyboardInterrupt) as error:  # These stop a loop.
+            if not task.done():
+                message = {"message": "A task raised what ends a process", "exception": error}
+                loop.call_exception_handler(message)
+    return task.result()
 
 
 def _start_task(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from itertools import chain
+from itertools import chain, repeat, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .exceptions import QueueFull
@@ -117,5 +117,5 @@ def results_of_chunk(future: JobFuture[list[Any]], timeout: float | None) -> Ite
 
 def _popped(results: list[Any]) -> Iterator[Any]:
     """Each result, from the last to the first; one that was yielded is not held here."""
-    while results:
-        yield results.pop()
+    # Calls results.pop() that often, with no code of ours between two items.
+    return starmap(results.pop, repeat((), len(results)))

@@ -195,9 +195,10 @@ class JobQueue:
         try:
             with self.lock:
                 self.check_open()
-                if future._state != PENDING:  # A receiver of job_submitted may cancel it.
-                    self._submitted += 1
-                    future._place = "gone"
+                # A receiver of job_submitted may cancel it, or one who has the key.
+                is_cancelled = future._state != PENDING
+                if is_cancelled:
+                    pass
                 elif in_line and (self.room.line or not self.room.is_there()):
                     due = None if delay is None else time.monotonic() + delay
                     let_in = partial(self._let_in, future, due)
@@ -206,7 +207,7 @@ class JobQueue:
                     return
                 else:
                     drain = self._enter(future, delay if is_open else 0)
-            if future._place == "gone":
+            if is_cancelled:
                 self.room.give_back(future)
             elif not is_open:
                 self.run_apart(self._put_late, future)
@@ -312,19 +313,21 @@ class JobQueue:
 
     def on_cancelled(self, future: JobFuture[Any]) -> None:
         """Note that *future* was cancelled while it waited; once, however often it is called."""
-        is_first = future._place != "gone"
         try:
-            self._note_cancelled(future)
+            is_first = self._note_cancelled(future)
         except BaseException:  # of a signal handler: nothing may be left undone
             self._note_cancelled(future)
             raise
         if is_first and signals.job_cancelled.receivers:
             future._call_in_scope(self.notify, signals.job_cancelled, future.job)
 
-    def _note_cancelled(self, future: JobFuture[Any]) -> None:
+    def _note_cancelled(self, future: JobFuture[Any]) -> bool:
         with self.lock:
             place = future._place
-            if place != "gone":
+            is_first = place != "gone"
+            if is_first:
+                if place is None and future in self.room.line:
+                    self.room.line[future]()  # Its submitter waits for room.
                 self.room.line.pop(future, None)
                 self.waits.needed.discard(future)
                 if place == "delay":
@@ -332,13 +335,14 @@ class JobQueue:
                     self.delayed.drop(future)
                 # No call from here on: a signal handler that raises would leave half of it.
                 self._cancelled += 1
-                self._submitted += place in {"line", "delayed line"}
+                self._submitted += place in {None, "line", "delayed line"}
                 self._delayed -= place == "delay"
                 self._gone += place == "queue"
                 future._place = "gone"
             self._take_out_gone()
         self.room.let_in()
         self.tell_if_idle()
+        return is_first
 
     def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
         """Send *signal* about *job*."""
@@ -516,8 +520,9 @@ class JobQueue:
                 self._retire(drain)
             is_out = drain is not None or future._place in {"delay", "loop"}
             is_claimed = is_out and future._start()
-            if is_claimed:
+            if is_claimed or future.cancelled():
                 self._outside.pop(future.job._number, None)
+            if is_claimed:
                 self._submitted -= 1
                 self._delayed -= future._place == "delay"
                 future._place = None

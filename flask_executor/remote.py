@@ -26,6 +26,7 @@ from .coroutines import is_coroutine_function
 from .exceptions import AppNotFound
 from .futures import RemoteJobInfo, running_job
 from .limits import within
+from .loop import run_to_its_end
 from .pickling import Reply
 from .settings import extension_key
 from .sync_threads import own_thread
@@ -183,7 +184,8 @@ def _call(
         work = await_around(around, job, fn, args, kwargs) if around else fn(*args, **kwargs)
         runner = _runner_of(threading.get_ident(), _loop_factory.get())
         with own_thread():
-            result = runner.run(within(work, _timeout.get(), job.name), context=copy_context())
+            work = within(work, _timeout.get(), job.name)
+            result = run_to_its_end(runner.get_loop(), work, copy_context())
     elif not around:
         result = fn(*args, **kwargs)
     elif isinstance(fn, Chunk):

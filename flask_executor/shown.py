@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _ADDRESS = re.compile(
 
 def name_of(fn: Callable[..., Any]) -> str:
     """What the log, the signals and `current_job` call *fn*."""
+    if type(fn) is FunctionType and fn.__name__.isprintable() and fn.__name__:
+        return fn.__name__  # of nearly every job
     while isinstance(fn, partial):
         fn = fn.func
     name = getattr(fn, "__name__", None)

@@ -48,24 +48,23 @@ class Threads:
         """
         shared = self._shared
         with shared.lock:
-            if shared.is_over:
-                raise RuntimeError("cannot schedule new futures after shutdown")
             if shared.idle:
                 shared.hand_over((fn, args))
-            elif not self._start((fn, args)):
-                shared.backlog.append((fn, args))
+                return
+        self._begin((fn, args), is_new=True)
 
     @contextmanager
     def one_more(self) -> Generator[None]:
         """While the block runs, there may be one thread more: one of them may be in it."""
         shared = self._shared
+        call = None
         with shared.lock:
             self._max_threads += 1
             if shared.backlog and not shared.idle:
                 call = shared.backlog.popleft()
-                if not self._start(call):
-                    shared.backlog.appendleft(call)
         try:
+            if call is not None:
+                self._begin(call, is_new=False)
             yield
         finally:
             with shared.lock:
@@ -79,32 +78,45 @@ class Threads:
         _dismiss(self._shared)
         if wait:
             for thread in self._shared.threads.copy():
-                thread.join()
+                if thread.ident is not None:  # It is being started, for a call after this one.
+                    thread.join()
 
-    def _start(self, call: _Call) -> bool:
-        """Start a thread for *call*, or leave it to those that are there; with the lock held."""
+    def _begin(self, call: _Call, *, is_new: bool) -> None:
+        """Give *call* to an idle thread, to a new one, or to the one that is idle next."""
         shared = self._shared
-        if len(shared.threads) >= self._max_threads:
-            return False
-        # The thread keeps its arguments for as long as it lives: the call comes another way.
-        inbox = _Inbox()
-        inbox.call = call
-        thread = threading.Thread(
-            target=_work,
-            args=(shared, inbox),
-            name=f"{self._name}_{len(shared.threads)}",
-            daemon=self._daemon,
-        )
-        # Not before: some forks are told to nobody.
-        shared.pid = os.getpid()
+        thread = None
         try:
+            with shared.lock:
+                if shared.is_over and is_new:
+                    raise RuntimeError("cannot schedule new futures after shutdown")  # noqa: TRY301
+                if shared.idle:
+                    shared.hand_over(call)
+                    return
+                if len(shared.threads) >= self._max_threads:
+                    shared.backlog.append(call)
+                    return
+                # The thread keeps its arguments as long as it lives: the call comes another way.
+                inbox = _Inbox()
+                inbox.call = call
+                thread = threading.Thread(
+                    target=_work,
+                    args=(shared, inbox),
+                    name=f"{self._name}_{len(shared.threads)}",
+                    daemon=self._daemon,
+                )
+                shared.threads.add(thread)
+                # Not before: some forks are told to nobody.
+                shared.pid = os.getpid()
+            # Without the lock: a garbage collection in the other thread may log a failure, and log
+            # handlers may submit.
             start_thread(thread)
         except (RuntimeError, MemoryError):
-            if not shared.threads:
+            if thread is None or not shared.is_left_to_others(thread, call):
                 raise
-            return False
-        shared.threads.add(thread)
-        return True
+        except BaseException:  # of a signal handler, and the thread may run all the same
+            if thread is not None and thread.ident is None:
+                shared.threads.discard(thread)
+            raise
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -160,7 +172,7 @@ class _Shared:
     def __init__(self) -> None:
         # Reentrant, as a garbage collection anywhere may let go of a pool.
         self.lock = RLock()  # guards all below
-        # A thread adds itself, too: a signal handler may raise in the thread that starts it.
+        # A thread adds itself, too: it is taken out if a signal handler raises as it is started.
         self.threads: set[threading.Thread] = set()
         self.idle: list[_Inbox] = []
         self.backlog: deque[_Call] = deque()
@@ -175,6 +187,18 @@ class _Shared:
         del self.idle[-1]
         inbox.call = call
         inbox.has_come.release()
+
+    def is_left_to_others(self, thread: threading.Thread, call: _Call) -> bool:
+        """Whether there are others that make the *call* of a thread that could not be started."""
+        with self.lock:
+            self.threads.discard(thread)
+            if all(other.ident is None for other in self.threads):
+                return False
+            if self.idle:
+                self.hand_over(call)
+            else:
+                self.backlog.append(call)
+            return True
 
     def next_call(self, inbox: _Inbox) -> _Call | None:
         """The next call for an idle thread, which waits for it; None if it is to end."""

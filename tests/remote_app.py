@@ -404,3 +404,12 @@ def die(*_: object, code: int = 9) -> None:
 def die_at(door: tuple[str, int]) -> None:
     wait_at(door)
     os._exit(9)
+
+
+async def end_a_task_with_exit() -> None:
+    """Have a task of the job exit, which stops the loop that the job runs on."""
+
+    async def child() -> None:
+        sys.exit(9)
+
+    await asyncio.create_task(child())

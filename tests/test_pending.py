@@ -9,13 +9,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from flask_executor import Executor, ExecutorClosed, JobFuture, Stats, WaitTimeout, job_submitted
+from flask_executor import (
+    Executor,
+    ExecutorClosed,
+    JobFuture,
+    Stats,
+    WaitTimeout,
+    job_cancelled,
+    job_submitted,
+)
 
 WAIT = 20.0
 
@@ -411,3 +420,57 @@ def test_what_waits_is_listed_though_workers_take_jobs_meanwhile(app, executors,
     executor.shutdown(wait=False, cancel_futures=True)
 
     assert all(future.cancelled() for future in waiting)
+
+
+@pytest.mark.usefixtures("fast_switching")
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_what_is_cancelled_by_its_key_while_it_is_submitted_costs_no_worker(
+    app, executors, is_coroutine
+):
+    executor = executors(app, max_workers=2)
+    is_over = threading.Event()
+
+    async def on_loop() -> None:
+        pass
+
+    def cancel() -> None:
+        while not is_over.is_set():
+            executor.futures.cancel("key")
+
+    threads = [threading.Thread(target=cancel) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3000):
+        executor.submit_stored("key", on_loop if is_coroutine else int)
+        executor.futures.pop("key")
+    is_over.set()
+    for thread in threads:
+        thread.join(WAIT)
+    executor.drain(WAIT)
+
+    stats = executor.stats()
+    assert (stats.submitted, stats.pending, stats.running, stats.failed) == (3000, 0, 0, 0)
+    assert stats.succeeded + stats.cancelled == 3000
+    assert executor.submit(int, "7").result(WAIT) == 7
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_job_cancelled_before_it_is_in_the_queue_is_counted_once(app, executors, is_refused):
+    executor = executors(app)
+    cancelled: list[str] = []
+
+    def cancel(_: Flask, future: JobFuture[int], **__: object) -> None:
+        future.cancel()
+        if is_refused:
+            executor.shutdown(wait=False)
+
+    def note(_: Flask, job: Any, **__: object) -> None:
+        cancelled.append(job.name)
+
+    expected = pytest.raises(ExecutorClosed) if is_refused else nullcontext()
+    with job_submitted.connected_to(cancel), job_cancelled.connected_to(note), expected:
+        executor.submit_stored("key", int)
+
+    stats = executor.stats()
+    assert (stats.submitted, stats.pending, stats.cancelled) == (1, 0, 1)
+    assert cancelled == ["int"]

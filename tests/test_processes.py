@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import multiprocessing
 import os
@@ -797,3 +798,15 @@ class Counting:
 def test_a_key_that_cannot_be_pickled_is_refused(processes: Executor) -> None:
     with pytest.raises(NotPicklable, match="the key of the job 'power', a value of"):
         processes.submit_stored(threading.Lock(), remote_app.power, 2)
+
+
+def test_a_task_that_exits_ends_its_own_coroutine_job_and_not_the_next_one(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, type="process", max_workers=1, mp_context="forkserver")
+
+    exited = executor.submit(remote_app.end_a_task_with_exit)
+    following = [executor.submit(asyncio.sleep, 0.01, n) for n in range(2)]
+
+    assert isinstance(exited.exception(WAIT), JobExited)
+    assert [future.result(WAIT) for future in following] == [0, 1]

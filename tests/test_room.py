@@ -6,6 +6,7 @@ import asyncio
 import queue
 import resource
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from flask_executor import (
     DuplicateKey,
     Executor,
     ExecutorClosed,
+    JobFuture,
     QueueFull,
     job_cancelled,
     job_failed,
@@ -436,3 +438,30 @@ def test_a_receiver_of_the_submission_may_cancel_what_waits_for_room_or_its_time
     assert (stats.submitted, stats.pending, stats.cancelled) == (4, 2, 1)
     gate.open()
     full.drain(WAIT)
+
+
+def test_a_submitter_that_waits_for_room_is_woken_when_its_job_is_cancelled(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, name="small", max_workers=1, max_pending=1)
+    gate.occupy(executor)
+    executor.submit(int)
+    submitted: list[JobFuture[int]] = []
+
+    def submit() -> None:
+        options = executor.options(key="key", queue_timeout=600)
+        submitted.append(options.submit(int))
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    room = app.extensions["flask_executor.small"].queue.room
+    while not room.line:
+        time.sleep(0.001)
+    executor.futures.cancel("key")
+    thread.join(WAIT)
+
+    assert submitted[0].cancelled()
+    gate.open()
+    executor.drain(WAIT)
+    stats = executor.stats()
+    assert (stats.submitted, stats.pending, stats.cancelled) == (3, 0, 1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from flask_executor import JobTimeout
+from flask_executor.sync_threads import WaitingThread
 from tests.conftest import WAIT
 
 
@@ -205,3 +207,16 @@ def test_an_ended_job_leaves_nothing_of_its_thread(executor, no_gc):
     executor.submit(asyncio.sleep, 0).result(WAIT)  # The loop has gone on.
 
     assert refs[0]() is None
+
+
+def test_functions_that_a_thread_has_left_are_called_in_one_other():
+    waiting = WaitingThread(Future())
+    with ThreadPoolExecutor(1) as loop:
+        left = [loop.submit(waiting.submit, threading.current_thread).result() for _ in range(2)]
+        waiting.hand_over()
+        later = loop.submit(waiting.submit, threading.current_thread).result()
+    threads = {call.result(WAIT) for call in [*left, later]}
+    del waiting  # The other thread ends with it.
+
+    assert len(threads) == 1
+    assert threads.isdisjoint({threading.current_thread()})
