@@ -83,7 +83,8 @@ class AppExecutor:
         """
         check_callable(fn)
         queue = self.queue
-        queue.check_open()
+        if queue.is_closed:
+            queue.check_open()
         job = JobInfo(queue, fn, key)
         scope = scope or queue.capture()
         future: JobFuture[T] = self._make_future(job, scope, fn, args, kwargs, timeout=timeout)
@@ -92,9 +93,8 @@ class AppExecutor:
         if queue.inline:
             delay = None
         is_bounded = queue.room.is_bounded and (delay is not None or not future._runs_on_loop)
-        is_open = True
-        if queue.workers.pool is None and delay is None and not future._runs_on_loop:
-            is_open = queue.open(is_awaited=in_line)
+        has_pool = queue.workers.pool is not None  # asked here, as nearly every job finds it open
+        is_open = has_pool or queue.open_for(future, delay, is_awaited=in_line)
         try:
             if key is not None:
                 self._store(key, future)

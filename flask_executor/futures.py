@@ -430,7 +430,8 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def _release(self) -> None:
         """Let go of all that only the job needed."""
-        self._release_call()
+        self._fn = None  # type: ignore[assignment]
+        self._args, self._kwargs = (), None
         self._scope = self._task = self._limit = None
 
     def _release_call(self) -> None:

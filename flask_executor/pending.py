@@ -148,12 +148,14 @@ class JobQueue:
             return False
         return drain in self._drains or drain in self._helpers
 
-    def open(self, *, is_awaited: bool) -> bool:
-        """Open the pool; without the lock.
+    def open_for(self, future: JobFuture[Any], delay: float | None, *, is_awaited: bool) -> bool:
+        """Open the pool, if *future* needs one now; without the lock.
 
         :param is_awaited: whether an event loop must not wait here
         :returns: False if it would have to, and the pool is to be opened in another thread
         """
+        if delay is not None or future._runs_on_loop:
+            return True
         if not self.workers.is_at_hand():
             if is_awaited:
                 return False
@@ -185,7 +187,7 @@ class JobQueue:
 
         :param delay: seconds to wait first
         :param in_line: whether the job waits for room, if there is none; else it is let in
-        :param is_open: what `open` returned; True for a job that needs no pool yet
+        :param is_open: what `open_for` returned
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
@@ -194,7 +196,8 @@ class JobQueue:
         drain = None
         try:
             with self.lock:
-                self.check_open()
+                if self.is_closed:
+                    self.check_open()
                 # A receiver of job_submitted may cancel it, or one who has the key.
                 is_cancelled = future._state != PENDING
                 if is_cancelled:
@@ -217,8 +220,7 @@ class JobQueue:
             if self._is_left_to_others(future, error):
                 return
             self._withdraw(future)
-            if isinstance(error, RuntimeError) and "shutdown" in str(error):
-                raise ExecutorClosed(f"the pool takes no more jobs: {error}") from error
+            _refuse_if_shut_down(error)
             raise
 
     def outside(self, number: int) -> JobFuture[Any] | None:
@@ -694,6 +696,11 @@ class JobQueue:
                 return
             closing.finish_before_exit(self)
             self._has_exit_hook = True
+
+
+def _refuse_if_shut_down(error: BaseException) -> None:
+    if isinstance(error, RuntimeError) and "shutdown" in str(error):
+        raise ExecutorClosed(f"the pool takes no more jobs: {error}") from error
 
 
 def _open_into(opened: Future[Pool], workers: Workers) -> None:

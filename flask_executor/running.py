@@ -257,7 +257,8 @@ def _end_anyhow(future: JobFuture[Any], error: BaseException) -> None:
 
 def _announce(queue: JobQueue, future: JobFuture[Any], outcome: Outcome) -> None:
     if outcome.state == "succeeded":
-        queue.notify(signals.job_succeeded, future.job, result=outcome.result)
+        if signals.job_succeeded.receivers:
+            queue.notify(signals.job_succeeded, future.job, result=outcome.result)
     elif outcome.state == "cancelled":
         queue.notify(signals.job_cancelled, future.job)
     else:

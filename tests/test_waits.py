@@ -610,6 +610,7 @@ def test_the_result_that_another_job_waited_for_is_let_go_of(
             results.append(weakref.ref(executor.options(**options).submit(inner).result()))
 
     executor.submit(awaits if is_awaited else waits).result(WAIT)
+    executor.submit(make_result_on_loop).result(WAIT)  # The loop has come to its timers, too.
     executor.drain(WAIT)
     gc.collect()
 
