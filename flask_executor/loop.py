@@ -398,17 +398,28 @@ def _start_task(
     outcome: Future[T],
     tasks: list[asyncio.Task[None]],
 ) -> None:
-    work = _give_outcome(main, outcome)
+    if_skipped: list[Callable[[asyncio.Task[None]], object]] = []
+    work = _give_outcome(main, outcome, tasks, if_skipped)
     try:
         task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     except BaseException as error:
         _skip(work, outcome, error)
         return
-    task.add_done_callback(partial(_on_skipped, work, outcome))
     tasks.append(task)
+    if not outcome.done():
+        if_skipped.append(partial(_on_skipped, work, outcome))
+        task.add_done_callback(if_skipped[0])
 
 
-async def _give_outcome(main: Callable[[], Coroutine[Any, Any, T]], outcome: Future[T]) -> None:
+async def _give_outcome(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    outcome: Future[T],
+    tasks: list[asyncio.Task[None]],
+    if_skipped: list[Callable[[asyncio.Task[None]], object]],
+) -> None:
+    if if_skipped:
+        # Left in place, the callback would cost one more turn of the loop, as the caller goes on.
+        tasks[0].remove_done_callback(if_skipped.pop())
     try:
         outcome.set_result(await main())
     except BaseException as error:
