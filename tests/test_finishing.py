@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -160,6 +161,9 @@ def test_code_that_an_ended_job_left_behind_may_not_submit_after_a_shutdown(
     assert isinstance(told[0], ExecutorClosed)
 
 
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 12, 2), reason="it starts no thread once it has begun to end"
+)
 def test_at_the_end_of_the_process_jobs_may_fan_out() -> None:
     done = run("""
 executor = Executor(app)
