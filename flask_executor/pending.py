@@ -154,7 +154,7 @@ class JobQueue:
         :param is_awaited: whether an event loop must not wait here
         :returns: False if it would have to, and the pool is to be opened in another thread
         """
-        if delay is not None or future._runs_on_loop:
+        if not _needs_pool(future, delay):
             return True
         if not self.workers.is_at_hand():
             if is_awaited:
@@ -559,7 +559,7 @@ class JobQueue:
 
     def _put_in_time(self, future: JobFuture[Any], delay: float | None = None) -> None:
         """Do as `_put_late` does, in a thread of its own if the pool is to be opened first."""
-        if delay is not None or future._runs_on_loop or self.workers.is_at_hand():
+        if self.workers.is_at_hand() or not _needs_pool(future, delay):
             self._put_late(future, delay)
         else:
             self.run_apart(self._put_late, future)
@@ -568,7 +568,7 @@ class JobQueue:
         """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
         is_due = delay is None and future._place == "delay"
         try:
-            if delay is None and not future._runs_on_loop:
+            if _needs_pool(future, delay):
                 self.workers.open()
             with self.lock:
                 if future.state != "pending":
@@ -696,6 +696,10 @@ class JobQueue:
                 return
             closing.finish_before_exit(self)
             self._has_exit_hook = True
+
+
+def _needs_pool(future: JobFuture[Any], delay: float | None) -> bool:
+    return delay is None and not future._runs_on_loop
 
 
 def _refuse_if_shut_down(error: BaseException) -> None:

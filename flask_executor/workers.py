@@ -88,7 +88,7 @@ class Workers:
 
     def count(self) -> float:
         """How many jobs can run at a time; 0 if that is not known before the first one."""
-        if self.pool is not None or self._backend.opens_lightly:
+        if self.is_at_hand():
             return self.open().max_workers
         return self._settings.max_workers or 0
 
