@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future
+from concurrent.futures._base import PENDING
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,8 +74,13 @@ class LightFuture(Future[T]):
     """A `concurrent.futures.Future` that no signal handler leaves locked, as it is waited for."""
 
     def __init__(self) -> None:
-        super().__init__()
+        # All that the stdlib's `__init__` does, but for the condition, which takes long to make.
         self._condition: threading.Condition = LightCondition()
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Future[T]], object]] = []
 
 
 class LightEvent:

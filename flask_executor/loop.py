@@ -7,10 +7,9 @@ import sys
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from .attempts import SharedAttempt
 from .conditions import LightFuture, RLock
@@ -20,6 +19,7 @@ from .threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
 __all__ = [
     "GRACE",
@@ -207,6 +207,22 @@ def error_of_skipped(task: asyncio.Task[Any]) -> BaseException:
     return task.exception() or missing
 
 
+class Outcome(Protocol[T]):
+    """What a thread waits with for a coroutine; a `concurrent.futures.Future` is one."""
+
+    def done(self) -> bool:
+        """Whether the coroutine has ended."""
+
+    def set_result(self, result: T, /) -> None:
+        """Let the thread go on with *result*."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Let the thread go on with *exception*."""
+
+    def result(self) -> T:
+        """Wait for the end, and return the result or raise the exception."""
+
+
 class LoopThread:
     """An event loop in a daemon thread of its own, which starts at the first use.
 
@@ -271,8 +287,7 @@ class LoopThread:
         *,
         name: str | None = None,
         context: Context | None = None,
-        outcome: Future[T] | None = None,
-        wait: Callable[[Future[T]], T] = Future.result,
+        outcome: Outcome[T] | None = None,
     ) -> T:
         """Run the coroutine of *main* on the loop, and wait for its end; in another thread.
 
@@ -280,8 +295,7 @@ class LoopThread:
 
         :param name: that of its task
         :param context: its contextvars; None for a copy of the caller's
-        :param outcome: gets its outcome; None for a new future
-        :param wait: waits for that in the calling thread
+        :param outcome: gets its outcome, and waits for that; None for a new future
         """
         outcome = LightFuture() if outcome is None else outcome
         tasks: list[asyncio.Task[None]] = []
@@ -290,7 +304,7 @@ class LoopThread:
         start = partial(_start_task, main, name, context, outcome, tasks)
         try:
             self.call(start)
-            return wait(outcome)
+            return outcome.result()
         finally:
             if not outcome.done():
                 self.call_if_running(lambda: [task.cancel() for task in tasks])
@@ -395,7 +409,7 @@ def _start_task(
     main: Callable[[], Coroutine[Any, Any, T]],
     name: str | None,
     context: Context,
-    outcome: Future[T],
+    outcome: Outcome[T],
     tasks: list[asyncio.Task[None]],
 ) -> None:
     if_skipped: list[Callable[[asyncio.Task[None]], object]] = []
@@ -406,14 +420,14 @@ def _start_task(
         _skip(work, outcome, error)
         return
     tasks.append(task)
-    if not outcome.done():
+    if not task.done():
         if_skipped.append(partial(_on_skipped, work, outcome))
         task.add_done_callback(if_skipped[0])
 
 
 async def _give_outcome(
     main: Callable[[], Coroutine[Any, Any, T]],
-    outcome: Future[T],
+    outcome: Outcome[T],
     tasks: list[asyncio.Task[None]],
     if_skipped: list[Callable[[asyncio.Task[None]], object]],
 ) -> None:
@@ -430,12 +444,12 @@ async def _give_outcome(
 
 
 def _on_skipped(
-    work: Coroutine[Any, Any, None], outcome: Future[Any], task: asyncio.Task[None]
+    work: Coroutine[Any, Any, None], outcome: Outcome[Any], task: asyncio.Task[None]
 ) -> None:
     if not outcome.done():
         _skip(work, outcome, error_of_skipped(task))
 
 
-def _skip(work: Coroutine[Any, Any, None], outcome: Future[Any], error: BaseException) -> None:
+def _skip(work: Coroutine[Any, Any, None], outcome: Outcome[Any], error: BaseException) -> None:
     work.close()  # Else Python warns that the coroutine was never awaited.
     outcome.set_exception(error)

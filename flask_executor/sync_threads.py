@@ -12,9 +12,9 @@ import asyncio
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures._base import FINISHED
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.current_thread_executor import CurrentThreadExecutor
@@ -34,6 +34,7 @@ __all__ = [
     "context_threads",
     "leave_threads_of_submitter",
     "own_thread",
+    "take_over",
 ]
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ IN_PROCESS_THREAD: ContextVar[bool] = SyncToAsync.deadlock_context
 """Whether the thread of the process waits for the running code."""
 
 _LocalValue = type(_NO_THREAD)
+_UNSET: Any = object()
 _thread_local = SyncToAsync.threadlocal
 _table = SyncToAsync.context_to_thread_executor
 
@@ -79,6 +81,21 @@ def own_thread() -> Generator[None]:
         yield
     finally:
         thread.end()
+
+
+def take_over(context: Context) -> None:
+    """Set the contextvars as they are in *context*, but for the thread that waits."""
+    # As asgiref does it.
+    for variable, value in context.items():
+        if variable is not WAITING_THREAD and variable.get(_UNSET) is not value:
+            variable.set(_of_this_thread(value) if type(value) is _LocalValue else value)
+
+
+def _of_this_thread(local_value: Any) -> Any:
+    # asgiref notes the thread that the value of a Local belongs to.
+    if _LocalValue is dict:
+        return local_value
+    return _LocalValue(threading.get_ident(), local_value.data)
 
 
 class OwnThread:
@@ -107,56 +124,77 @@ class WaitingThread(CurrentThreadExecutor):
 
     A task that goes on after the coroutine gets a thread that waits further out, or else a new one,
     which ends with the task.
-
-    :param outcome: the coroutine's
     """
 
-    def __init__(self, outcome: Future[Any]) -> None:
+    _work_ready: threading.Condition
+    _result: Any = None
+    _exception: BaseException | None = None
+    _is_done = False
+    _new_thread: ThreadPoolExecutor | None = None  # guarded by _work_ready
+
+    def __init__(self) -> None:
         # All that asgiref's `__init__` does, but for its condition, which takes long to make.
         self._work_thread = threading.current_thread()
         self._work_items = deque()
+        self._work_ready = LightCondition()
         self._broken = False
         self._old_executor = None
         if WAITING_THREAD.get(None) is not None:
             self._old_executor = getattr(AsyncToSync.executors, "current", None)
-        # The thread waits for the outcome and for functions: both notify the same condition.
-        self._work_ready = outcome._condition = LightCondition()
-        self._new_thread: ThreadPoolExecutor | None = None  # guarded by _work_ready
         # asgiref's notes on the function that this thread calls for another coroutine, if it does.
-        self._notes = vars(_thread_local).copy()
+        self._notes = vars(_thread_local)
 
-    async def run(
+    def done(self) -> bool:
+        """Whether the coroutine has ended."""
+        return self._is_done
+
+    def set_result(self, result: Any) -> None:
+        """End the waiting of the thread, which returns *result*."""
+        self._result = result
+        self._end()
+
+    def set_exception(self, exception: BaseException) -> None:
+        """End the waiting of the thread, which raises *exception*."""
+        self._exception = exception
+        self._end()
+
+    def _end(self) -> None:
+        with self._work_ready:
+            self._is_done = self._broken = True
+            self._work_ready.notify_all()
+
+    def result(self) -> Any:
+        """Call functions until there is the outcome; in the thread that waits."""
+        while (item := self._next_item()) is not None:
+            item.run()
+            del item
+        # A task that goes on may hold this object.
+        result, self._result = self._result, None
+        exception, self._exception = self._exception, None
+        try:
+            if exception is not None:
+                raise exception
+            return result
+        finally:
+            del exception  # It holds this frame.
+
+    def begin(
         self, call: Callable[[], Coroutine[Any, Any, T]], handled: BaseException | None
-    ) -> T:
-        """Await the coroutine of *call*; on the loop, in a copy of the thread's contextvars.
+    ) -> Coroutine[Any, Any, T]:
+        """Make the coroutine of *call*; on the loop, in a copy of the thread's contextvars.
 
         :param handled: the exception that the thread handles, which the coroutine sees as well
         """
-        if _LocalValue in map(type, copy_context().values()):
-            _restore_context(copy_context())  # asgiref notes the thread that each belongs to.
+        for value in copy_context().values():
+            if type(value) is _LocalValue:
+                _restore_context(copy_context())  # asgiref notes the thread that each belongs to.
+                break
         WAITING_THREAD.set(_local_value(self))
-        task = self._note_task() if self._notes else None
-        try:
-            return await (call() if handled is None else _call_while_handling(handled, call))
-        finally:
-            if task is not None:
-                self._notes["task_context"].remove(task)
-            with self._work_ready:
-                self._broken = True
-            del handled  # It may be what is raised, with this frame in its traceback.
-
-    def wait(self, context: Context, outcome: Future[T]) -> T:
-        """Call functions until there is the outcome, and take over what was set in *context*."""
-        token = WAITING_THREAD.set(_NO_THREAD)
-        try:
-            while (item := self._next_item(outcome)) is not None:
-                item.run()
-                del item
-            _restore_context(context)
-            return outcome.result()
-        finally:
-            WAITING_THREAD.reset(token)
-            del outcome  # What it raises holds this frame.
+        if handled is not None:
+            call = partial(_call_while_handling, handled, call)
+        if self._notes.get("main_event_loop") is asyncio.get_running_loop():
+            return _call_as_noted_task(self._notes["task_context"], call)
+        return call()
 
     def hand_over(self) -> None:
         """Have another thread call the functions from now on, as this one waits no more."""
@@ -178,22 +216,13 @@ class WaitingThread(CurrentThreadExecutor):
                 raise
         return self._submit_to_new_thread(fn, *args, **kwargs)
 
-    def _next_item(self, outcome: Future[Any]) -> Any:
+    def _next_item(self) -> Any:
         with self._work_ready:
             while not self._work_items:
-                if outcome._state == FINISHED:
+                if self._broken:
                     return None
                 self._work_ready.wait()
             return self._work_items.popleft()
-
-    def _note_task(self) -> asyncio.Task[Any] | None:
-        # When the other coroutine is cancelled, asgiref cancels the tasks in this list, and awaits
-        # them on the loop of that coroutine.
-        if self._notes.get("main_event_loop") is not asyncio.get_running_loop():
-            return None
-        task = asyncio.current_task()
-        self._notes["task_context"].append(task)
-        return task
 
     def _submit_to_new_thread(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         with self._work_ready:
@@ -212,6 +241,19 @@ def _call_with_notes(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     finally:
         notes.clear()
         notes.update(before)
+
+
+async def _call_as_noted_task(
+    noted: list[asyncio.Task[Any] | None], call: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    # When the other coroutine is cancelled, asgiref cancels the tasks in this list, and awaits
+    # them on the loop of that coroutine.
+    task = asyncio.current_task()
+    noted.append(task)
+    try:
+        return await call()
+    finally:
+        noted.remove(task)
 
 
 def _local_value(current: CurrentThreadExecutor) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .coroutines import is_coroutine_function
 from .loop import running_loop
 from .shown import name_of
-from .sync_threads import WaitingThread
+from .sync_threads import WaitingThread, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -51,19 +50,13 @@ def as_sync(loop: LoopThread, func: Callable[..., Coroutine[Any, Any, Any]]) -> 
 
 def _run(loop: LoopThread, call: partial[Coroutine[Any, Any, Any]]) -> Any:
     context = copy_context()
-    outcome: Future[Any] = Future()
-    thread = WaitingThread(outcome)
-    main = partial(thread.run, call, sys.exc_info()[1])
+    thread = WaitingThread()
+    main = partial(thread.begin, call, sys.exc_info()[1])
+    name = getattr(call.func, "__name__", None)
     try:
-        return loop.run(
-            main,
-            name=getattr(call.func, "__name__", None),
-            context=context,
-            outcome=outcome,
-            wait=partial(thread.wait, context),
-        )
+        return loop.run(main, name=name, context=context, outcome=thread)
     finally:
-        if not outcome.done():  # The thread was interrupted.
+        take_over(context)
+        if not thread.done():  # The thread was interrupted.
             thread.hand_over()
-        # What is raised holds this frame: with these in it, it would hold itself.
-        del main, outcome
+        del main  # What is raised holds this frame: with this in it, it would hold itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -210,7 +210,7 @@ def test_an_ended_job_leaves_nothing_of_its_thread(executor, no_gc):
 
 
 def test_functions_that_a_thread_has_left_are_called_in_one_other():
-    waiting = WaitingThread(Future())
+    waiting = WaitingThread()
     with ThreadPoolExecutor(1) as loop:
         left = [loop.submit(waiting.submit, threading.current_thread).result() for _ in range(2)]
         waiting.hand_over()
