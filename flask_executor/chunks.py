@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -71,15 +72,20 @@ class Chunk:
 
 def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:
     """Call *fn* as the job at hand, in a copy of *scope*: contextvars and an app context."""
-    return scope.copy().call(_call_item, running_job.get(), fn, *args)
+    scope = scope.copy()
+    return scope.context.run(_call_item, scope, running_job.get(), fn, args)
 
 
-def _call_item(job: JobInfo, fn: Callable[..., Any], *args: Any) -> Any:
-    running_job.set(job)
-    around = job._queue.executor._around
-    if around:
-        return call_around(around, job, fn, args, {})
-    result = fn(*args)
-    if type(result) is CoroutineType:  # Told here, where teardown functions hear of it.
-        refuse_coroutine(job.name, result)
-    return result
+def _call_item(scope: Scope, job: JobInfo, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    # `Scope.call` would be two more Python calls for each item.
+    scope.push()
+    try:
+        running_job.set(job)
+        if around := job._queue.executor._around:
+            return call_around(around, job, fn, args, {})
+        result = fn(*args)
+        if type(result) is CoroutineType:  # Told here, where teardown functions hear of it.
+            refuse_coroutine(job.name, result)
+        return result
+    finally:
+        scope.pop(sys.exc_info()[1])

@@ -91,7 +91,7 @@ async def run_on_loop(
     """
     if future._task is not None:
         # Left in place, the callback would cost each task one more turn of the loop.
-        future._task.remove_done_callback(cast("Any", future._if_skipped))
+        future._task.remove_done_callback(future._if_skipped)  # type: ignore[arg-type]
     future._if_skipped = None
     work: Any = None
     thread = OwnThread()
