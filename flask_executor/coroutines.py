@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import iscoroutinefunction
 
 from .limits import within
-from .loop import error_of_skipped
 from .running import end_job, outcome_of, run_on_loop
 from .signals import is_end_heard
 from .stats import Counts
@@ -66,16 +65,15 @@ class CoroutineJobs:
             self.counts.started += 1
         if self._queue.waits.needed:
             self._queue.waits.forget(future)
-        work = run_on_loop(self._queue, future, self._on_end)
-        future._if_skipped = if_skipped = partial(self._on_skipped, future.job._number, work)
+        future._unbegun = work = run_on_loop(self._queue, future, self._on_end)
         try:
             loop = asyncio.get_running_loop()
             task = loop.create_task(work, name=future.name, context=scope.context)
         except BaseException as error:
-            self._skip(future.job._number, work, error)
+            self.skip(future, error)
             return
-        if future._if_skipped is if_skipped:  # It has not begun yet, as an eager task has.
-            task.add_done_callback(if_skipped, context=scope.context)
+        if future._unbegun is not None:  # An eager task has begun already.
+            task.add_done_callback(future._on_skipped, context=scope.context)
         if future._scope is not None:
             future._task = task
 
@@ -83,25 +81,13 @@ class CoroutineJobs:
         if future._task is not None:
             future._task.cancel()
 
-    def _on_skipped(
-        self, number: int, work: Coroutine[Any, Any, None], task: asyncio.Task[None]
-    ) -> None:
-        """End a job whose task is over without a first step.
-
-        The task was cancelled before it, or the loop's task factory has wrapped the coroutine, as
-        error trackers do, and has not run it.
-        """
-        self._skip(number, work, error_of_skipped(task))
-
-    def _skip(self, number: int, work: Coroutine[Any, Any, None], error: BaseException) -> None:
-        future = self._queue.outside(number)
-        if future is None or future._if_skipped is None:
+    def skip(self, future: JobFuture[Any], error: BaseException) -> None:
+        """End a job whose task has not run its first step, and will not: it raises *error*."""
+        work, future._unbegun = future._unbegun, None
+        if work is None or self._queue.outside(future.job._number) is None:
             return
         work.close()  # Else Python warns that the coroutine was never awaited.
-        future._if_skipped = None
-        outcome = outcome_of(future, error)
-        del future
-        self._on_end(number, [outcome])
+        self._on_end(future.job._number, [outcome_of(future, error)])
 
     def _on_end(self, number: int, ended: list[Outcome]) -> None:
         # By its number, and the list is emptied, so that nothing on the way holds the future or its

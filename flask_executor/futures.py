@@ -24,13 +24,13 @@ from .aio import Waiter
 from .collection import FutureCollection, State, state_of
 from .conditions import LightCondition
 from .exceptions import JobTimeout, WaitTimeout
-from .loop import Mailbox, running_loop
+from .loop import Mailbox, error_of_skipped, running_loop
 from .settings import check_seconds
 from .shown import name_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator, Hashable
+    from collections.abc import Callable, Coroutine, Generator, Hashable
 
     from .context import Scope
     from .drains import Drain
@@ -66,7 +66,18 @@ _numbers = itertools.count(1)
 class JobInfo:
     """What a job can know of itself; inside the job, `current_job` stands for it."""
 
-    __slots__ = ("_drain", "_number", "_queue", "cancel_requested", "key", "name")
+    __slots__ = (
+        "__weakref__",
+        "_drain",
+        "_number",
+        "_queue",
+        "cancel_requested",
+        "key",
+        "name",
+    )
+
+    _exited = False
+    """As asgiref asks of the key of a thread."""
 
     key: Hashable | None
     """The key it was stored under."""
@@ -147,7 +158,6 @@ class JobFuture(concurrent.futures.Future[T]):
         "_args",
         "_fn",
         "_has_callbacks",
-        "_if_skipped",
         "_is_retrieved",
         "_kwargs",
         "_limit",
@@ -161,6 +171,9 @@ class JobFuture(concurrent.futures.Future[T]):
         "_waits_for",
         "job",
     )
+
+    # The coroutine of a coroutine job until its first step. It has no slot, as few jobs have one.
+    _unbegun: Coroutine[Any, Any, None] | None = None
 
     def __init__(  # noqa: PLR0917 - called for each job, and cheaper so
         self,
@@ -183,7 +196,6 @@ class JobFuture(concurrent.futures.Future[T]):
         self._limit: TimeLimit | None = None
         self._runs_on_loop = runs_on_loop
         self._task: asyncio.Task[None] | None = None
-        self._if_skipped: Callable[[asyncio.Task[None]], object] | None = None
         self.job = job
         self._scope: Scope | None = scope  # None after `_release`
         self._fn: Callable[..., T] = fn  # None after `_release` or `_release_call`
@@ -418,6 +430,14 @@ class JobFuture(concurrent.futures.Future[T]):
             self.job._queue.capture().call(fn, *args)
         else:
             scope.copy().call(call_as_job, self.job, fn, *args)
+
+    def _on_skipped(self, task: asyncio.Task[None]) -> None:
+        """End the job, as its *task* is over without a first step, which takes this callback off.
+
+        The task was cancelled before it, or the loop's task factory has wrapped the coroutine, as
+        error trackers do, and has not run it.
+        """
+        self.job._queue.coroutines.skip(self, error_of_skipped(task))
 
     def _set_cancelled(self) -> None:
         # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.

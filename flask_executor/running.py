@@ -15,7 +15,7 @@ from .chunks import Chunk, ChunkFailed
 from .exceptions import JobExited, JobTimeout, WorkerDied
 from .futures import log_in_scope, running_job
 from .limits import TimeLimit, timeout_error, within
-from .sync_threads import CONTEXT_THREAD, OwnThread, context_threads
+from .sync_threads import CONTEXT_THREAD, context_threads, end_thread
 from .traces import keep_as_text
 from .unawaited import refuse_coroutine
 
@@ -91,10 +91,9 @@ async def run_on_loop(
     """
     if future._task is not None:
         # Left in place, the callback would cost each task one more turn of the loop.
-        future._task.remove_done_callback(future._if_skipped)  # type: ignore[arg-type]
-    future._if_skipped = None
-    work: Any = None
-    thread = OwnThread()
+        future._task.remove_done_callback(future._on_skipped)
+    future._unbegun = work = None
+    job = future.job
     try:
         _enter(queue, future)
         around = queue.executor._around
@@ -104,7 +103,7 @@ async def run_on_loop(
             work = future._fn(*future._args, **(future._kwargs or {}))
         if future._timeout is not None:
             work = within(work, future._timeout, future.name)
-        CONTEXT_THREAD.set(thread)
+        CONTEXT_THREAD.set(job)  # the key of a thread that starts with the first call
         ended = [Outcome("succeeded", await work)]
         if type(ended[0].result) is CoroutineType:
             refuse_coroutine(future.name, ended[0].result)
@@ -113,10 +112,9 @@ async def run_on_loop(
     finally:
         work = None
         if context_threads:
-            thread.end()
-    number = future.job._number
+            end_thread(job)
     del future
-    on_end(number, ended)
+    on_end(job._number, ended)
 
 
 def run_there(queue: JobQueue, drain: Drain) -> None:

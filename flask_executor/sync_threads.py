@@ -32,6 +32,7 @@ __all__ = [
     "OwnThread",
     "WaitingThread",
     "context_threads",
+    "end_thread",
     "leave_threads_of_submitter",
     "own_thread",
     "take_over",
@@ -80,7 +81,7 @@ def own_thread() -> Generator[None]:
     try:
         yield
     finally:
-        thread.end()
+        end_thread(thread)
 
 
 def take_over(context: Context) -> None:
@@ -101,7 +102,7 @@ def _of_this_thread(local_value: Any) -> Any:
 class OwnThread:
     """The key of a thread that calls the plain functions of one job, and starts with the first.
 
-    It costs less than a `ThreadSensitiveContext`, and each coroutine job has one.
+    It costs less than a `ThreadSensitiveContext`. A coroutine job is such a key itself.
     """
 
     __slots__ = ("__weakref__",)
@@ -109,14 +110,15 @@ class OwnThread:
     _exited = False
     """As asgiref asks of its own keys."""
 
-    def end(self) -> None:
-        """End the thread, if there is one, once it has made the calls that it was given.
 
-        A task of the job that goes on gets another thread when it needs one, which ends with it.
-        """
-        thread = _table.pop(self, None)  # type: ignore[call-overload]
-        if thread is not None:
-            thread.shutdown(wait=False)  # To wait would block the loop.
+def end_thread(key: object) -> None:
+    """End the thread of *key*, if there is one, once it has made the calls that it was given.
+
+    A task of a job that goes on gets another thread when it needs one, which ends with it.
+    """
+    thread = _table.pop(key, None)  # type: ignore[call-overload]
+    if thread is not None:
+        thread.shutdown(wait=False)  # To wait would block the loop.
 
 
 class WaitingThread(CurrentThreadExecutor):
