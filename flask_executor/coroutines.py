@@ -72,7 +72,7 @@ class CoroutineJobs:
         except BaseException as error:
             self.skip(future, error)
             return
-        if future._unbegun is not None:  # An eager task has begun already.
+        if future._unbegun is work:  # An eager task has begun already.
             task.add_done_callback(future._on_skipped, context=scope.context)
         if future._scope is not None:
             future._task = task

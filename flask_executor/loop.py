@@ -212,6 +212,7 @@ class Outcome(Protocol[T]):
 
     def done(self) -> bool:
         """Whether the coroutine has ended."""
+        ...
 
     def set_result(self, result: T, /) -> None:
         """Let the thread go on with *result*."""
@@ -221,6 +222,7 @@ class Outcome(Protocol[T]):
 
     def result(self) -> T:
         """Wait for the end, and return the result or raise the exception."""
+        ...
 
 
 class LoopThread:
