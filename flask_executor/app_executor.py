@@ -10,17 +10,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import signals
-from .aio import stream
-from .chunks import Chunk, call_in_copy
-from .coroutines import call_coroutine_function, is_coroutine_function
+from .aio.loop import GRACE
+from .aio.streams import stream
 from .exceptions import InheritedJob
-from .fork import begin_afresh_in_children
-from .futures import JobFuture, JobInfo, current_drain
 from .job import Job
-from .loop import GRACE
-from .mapping import Results, result_of, results_of_chunk
-from .remote import call_coroutine_item, in_worker, run
-from .shown import kind_of
+from .jobs.future import JobFuture, JobInfo, current_drain
+from .messages.shown import kind_of
+from .remote.worker import call_coroutine_item, in_worker, run
+from .runners.chunks import Chunk, call_in_copy
+from .runners.coroutines import call_coroutine_function, is_coroutine_function
+from .runners.mapping import Results, result_of, results_of_chunk
+from .threads.fork import begin_afresh_in_children
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
         Iterator,
     )
 
-    from .collection import FutureCollection
     from .context import Scope
     from .executor import Executor
-    from .mapping import Submit
-    from .pending import JobQueue
+    from .jobs.collection import FutureCollection
+    from .queue.queue import JobQueue
+    from .runners.mapping import Submit
 
 __all__ = ["AppExecutor", "check_callable"]
 

@@ -12,8 +12,8 @@ from flask.globals import _cv_app
 from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
 
-from .log import log_failure
-from .sync_threads import (
+from .messages.log import log_failure
+from .threads.sync_threads import (
     CONTEXT_THREAD,
     IN_PROCESS_THREAD,
     WAITING_THREAD,

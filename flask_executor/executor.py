@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask
 
-from .aio import all_done
+from .aio.loop import Mailbox
+from .aio.streams import all_done
+from .aio.views import as_sync
 from .app_executor import AppExecutor, check_callable
-from .closing import Grant, shutdown
-from .collection import FutureCollection, check_key
+from .backends.find import INLINE, find_backend
 from .context import current_app_or_none, unwrap
-from .coroutines import is_coroutine_function
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
-from .futures import JobFuture, name_of, running_job, warn_if_blocking
 from .job import Job, JobDecorator
-from .loop import Mailbox
-from .pending import JobQueue
-from .pools import INLINE, find_backend
-from .remote import in_worker
+from .jobs.collection import FutureCollection, check_key
+from .jobs.future import JobFuture, name_of, running_job, warn_if_blocking
+from .messages.shown import kind_of, shown_setting
+from .queue.queue import JobQueue
+from .remote.worker import in_worker
+from .runners.closing import Grant, shutdown
+from .runners.coroutines import is_coroutine_function
 from .settings import (
     Settings,
     check_count,
@@ -34,15 +36,13 @@ from .settings import (
     check_wait,
     extension_key,
 )
-from .shown import kind_of, shown_setting
-from .views import as_sync
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from .futures import JobInfo
+    from .jobs.future import JobInfo
     from .stats import Stats
 
 __all__ = ["Executor", "Options"]

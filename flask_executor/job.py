@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 from asgiref.sync import markcoroutinefunction
 from werkzeug.local import LocalProxy
 
-from .coroutines import is_coroutine_function
-from .futures import JobInfo, name_of, running_job
+from .jobs.future import JobInfo, name_of, running_job
+from .runners.coroutines import is_coroutine_function
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultTypeVar
 
     from .executor import Executor
-    from .futures import JobFuture
+    from .jobs.future import JobFuture
 
 __all__ = ["Job", "JobDecorator", "current_job"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
-from .shown import shown_number, shown_setting
+from .messages.shown import shown_number, shown_setting
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from blinker import Namespace
 
-from .log import log_failure
-from .shown import name_of
+from .messages.log import log_failure
+from .messages.shown import name_of
 
 if TYPE_CHECKING:
     from blinker import NamedSignal

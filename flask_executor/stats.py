@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .running import Outcome
+    from .runners.running import Outcome
 
 __all__ = ["Counts", "Stats"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
     from .executor import Executor
-    from .futures import JobFuture
+    from .jobs.future import JobFuture
 
 __all__ = ["RecordedJob", "recorded_jobs"]
 

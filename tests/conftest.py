@@ -29,7 +29,9 @@ ROOT = Path(__file__).parent.parent
 sys.modules["eventlet"] = None  # type: ignore[assignment]
 
 # Most of the time that a worker process takes to start is for imports.
-multiprocessing.set_forkserver_preload(["flask_executor.remote", "asyncio", "multiprocessing.pool"])
+multiprocessing.set_forkserver_preload(
+    ["flask_executor.remote.worker", "asyncio", "multiprocessing.pool"]
+)
 
 # Long enough for a busy machine; a test that meets it has failed.
 WAIT = 20.0

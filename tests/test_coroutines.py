@@ -24,7 +24,7 @@ from flask_executor import (
     job_succeeded,
 )
 from flask_executor.futures import JobFuture, JobInfo
-from flask_executor.running import Outcome, end_job
+from flask_executor.runners.running import Outcome, end_job
 from tests.conftest import WAIT
 
 

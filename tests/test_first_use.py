@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from flask import Flask
+from flask_executor.threads.pool.attempts import SharedAttempt
 
 from flask_executor import Executor, Stats
-from flask_executor.attempts import SharedAttempt
 from tests.conftest import WAIT, MakeExecutor, at_once
 
 
@@ -222,7 +222,7 @@ def test_threads_that_use_a_new_executor_in_different_ways_at_once_all_get_resul
 def test_a_scheduler_that_is_away_holds_up_its_callers_once_and_nobody_else(
     app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_executor.cluster._CONNECT", 1)
+    monkeypatch.setattr("flask_executor.backends.dask._CONNECT", 1)
     with socket.socket() as deaf:  # Nobody listens at its port, nor takes it meanwhile.
         deaf.bind(("127.0.0.1", 0))
         address = "tcp://{}:{}".format(*deaf.getsockname())

@@ -146,7 +146,7 @@ def test_an_inline_job_that_a_signal_handler_breaks_off_has_ended(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("flask_executor.pending.run_here", interrupt)
+        patch.setattr("flask_executor.queue.queue.run_here", interrupt)
         executor.submit_stored("key", int)
     executor.drain(0)
 

@@ -24,44 +24,44 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module may import at run time only what stands before it.
 ORDER = [
     "exceptions",
-    "shown",
-    "traces",
-    "log",
+    "messages.shown",
+    "messages.traces",
+    "messages.log",
     "signals",
     "settings",
-    "conditions",
-    "sync_threads",
+    "threads.conditions",
+    "threads.sync_threads",
     "context",
-    "unawaited",
-    "fork",
-    "conditions",
-    "attempts",
-    "threads",
-    "pickling",
-    "processes",
-    "loop",
-    "cluster",
-    "pools",
-    "limits",
-    "aio",
-    "collection",
+    "jobs.unawaited",
+    "threads.fork",
+    "threads.attempts",
+    "threads.pool",
+    "remote.call",
+    "backends.processes",
+    "aio.loop",
+    "backends.dask",
+    "backends.find",
+    "runners.limits",
+    "aio.streams",
+    "jobs.collection",
     "stats",
-    "drains",
+    "queue.drains",
+    "jobs.future",
     "futures",
-    "around",
-    "chunks",
-    "running",
-    "coroutines",
-    "views",
-    "remote",
-    "workers",
-    "room",
-    "waits",
-    "delays",
-    "closing",
-    "pending",
+    "runners.around",
+    "runners.chunks",
+    "runners.running",
+    "runners.coroutines",
+    "aio.views",
+    "remote.worker",
+    "backends.workers",
+    "queue.admission",
+    "queue.blocked",
+    "queue.clock",
+    "runners.closing",
+    "queue.queue",
     "job",
-    "mapping",
+    "runners.mapping",
     "app_executor",
     "executor",
     "testing",
@@ -90,30 +90,54 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_a_module_imports_only_modules_before_it(path: Path) -> None:
-    assert path.stem in ORDER, f"say where {path.name} stands in ORDER"
+    name = dotted(path)
+    if path.name == "__init__.py" and path.parent != PACKAGE:
+        assert runtime_imports(path.read_text("utf-8"), name) == set()
+        return
+    assert name in ORDER, f"say where {name} stands in ORDER"
 
-    before = ORDER[: ORDER.index(path.stem)]
-    assert runtime_imports(path.read_text("utf-8")) <= set(before)
+    before = ORDER[: ORDER.index(name)]
+    assert runtime_imports(path.read_text("utf-8"), name) <= set(before)
 
 
 @pytest.mark.parametrize(
     ("source", "imported"),
     [
-        ("from . import job", {"job"}),
+        ("from . import app_executor", {"app_executor"}),
         ("from . import Executor", {"__init__"}),
-        ("from .futures import JobFuture", {"futures"}),
+        ("from .jobs.future import JobFuture", {"jobs.future"}),
+        ("from .jobs import future", {"jobs.future"}),
         ("import flask_executor", {"__init__"}),
         ("import flask_executor.job as j", {"job"}),
+        ("import flask_executor.aio.loop", {"aio.loop"}),
         ("from flask_executor import Executor, job", {"__init__", "job"}),
-        ("from flask_executor.loop import Loop", {"loop"}),
-        ("def f():\n    from . import aio", {"aio"}),
-        ("if TYPE_CHECKING:\n    from . import job\nelse:\n    from . import aio", {"aio"}),
+        ("from flask_executor.aio.loop import Loop", {"aio.loop"}),
+        ("def f():\n    from . import job", {"job"}),
+        (
+            "if TYPE_CHECKING:\n    from . import job\nelse:\n    from .aio import loop",
+            {"aio.loop"},
+        ),
         ("if t.TYPE_CHECKING:\n    from .job import Job", set()),
         ("import flask\nfrom concurrent import futures", set()),
     ],
 )
 def test_imports_are_read_however_they_are_written(source: str, imported: set[str]) -> None:
-    assert runtime_imports(source) == imported
+    assert runtime_imports(source, "executor") == imported
+
+
+@pytest.mark.parametrize(
+    ("source", "imported"),
+    [
+        ("from .loop import LoopThread", {"aio.loop"}),
+        ("from . import loop", {"aio.loop"}),
+        ("from ..jobs.future import JobFuture", {"jobs.future"}),
+        ("from ..jobs import future", {"jobs.future"}),
+        ("from .. import signals", {"signals"}),
+        ("from ..exceptions import QueueFull", {"exceptions"}),
+    ],
+)
+def test_imports_of_a_module_in_a_folder_are_read(source: str, imported: set[str]) -> None:
+    assert runtime_imports(source, "aio.streams") == imported
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +176,14 @@ def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
     assert texts | tests <= names
 
 
-def runtime_imports(source: str) -> set[str]:
-    """Return the package's own modules that running *source* imports."""
-    reader = _ImportReader()
+def dotted(path: Path) -> str:
+    """Return the name of a module inside the package, such as ``aio.loop``."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def runtime_imports(source: str, name: str) -> set[str]:
+    """Return the package's own modules that running *source*, the module *name*, imports."""
+    reader = _ImportReader(name)
     reader.visit(ast.parse(source))
     return reader.modules
 
@@ -167,8 +196,9 @@ def version() -> str:
 class _ImportReader(ast.NodeVisitor):
     """Gathers imports, but for those under `if TYPE_CHECKING:`."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.modules: set[str] = set()
+        self._folder = ["flask_executor", *name.split(".")[:-1]]
 
     def visit_If(self, node: ast.If) -> None:
         checked_only = ast.unparse(node.test).endswith("TYPE_CHECKING")
@@ -177,14 +207,16 @@ class _ImportReader(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self._add(*alias.name.split("."))
+            self._add(alias.name.split("."))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        base = ["flask_executor"] if node.level else []
+        base = self._folder[: len(self._folder) - node.level + 1] if node.level else []
         base += node.module.split(".") if node.module else []
         for alias in node.names:
-            self._add(*base, alias.name)
+            self._add([*base, alias.name])
 
-    def _add(self, top: str, module: str = "__init__", *_: str) -> None:
-        if top == "flask_executor":
-            self.modules.add(module if module in ORDER else "__init__")
+    def _add(self, parts: list[str]) -> None:
+        if parts[0] != "flask_executor":
+            return
+        names = (".".join(parts[1:end]) for end in range(len(parts), 1, -1))
+        self.modules.add(next((name for name in names if name in ORDER), "__init__"))

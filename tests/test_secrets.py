@@ -227,7 +227,7 @@ def test_a_bad_setting_tells_no_value_of_a_kind_that_it_cannot_have(
 def test_a_scheduler_that_cannot_be_reached_is_told_without_user_and_password(
     app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch, address: str, told: str
 ) -> None:
-    monkeypatch.setattr("flask_executor.cluster._CONNECT", 0.2)
+    monkeypatch.setattr("flask_executor.backends.dask._CONNECT", 0.2)
     executor = executors(app, type="dask", dask_address=address.format(SECRET))
 
     error = fails(executor.submit, remote_app.power, 3)

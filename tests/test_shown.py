@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from flask_executor.shown import kind_of, name_of, public_address, shown_setting
+from flask_executor.messages.shown import kind_of, name_of, public_address, shown_setting
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 
-from flask_executor.threads import start_thread
+from flask_executor.threads.pool import start_thread
 from tests.conftest import WAIT
 
 

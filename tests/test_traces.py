@@ -8,7 +8,13 @@ from typing import NoReturn
 import pytest
 
 from flask_executor import WorkerDied
-from flask_executor.traces import drop_frames, keep_as_text, kinds_of, text_of, trace_without_texts
+from flask_executor.messages.traces import (
+    drop_frames,
+    keep_as_text,
+    kinds_of,
+    text_of,
+    trace_without_texts,
+)
 
 
 def fail(error: BaseException) -> NoReturn:

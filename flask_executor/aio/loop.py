@@ -1,0 +1,457 @@
+"""The app's event-loop thread, and the way into an event loop from other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import weakref
+from collections import deque
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from ..exceptions import NoRunningLoop
+from ..messages.shown import name_of
+from ..threads.attempts import SharedAttempt
+from ..threads.conditions import LightFuture, RLock
+from ..threads.pool import start_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
+
+__all__ = [
+    "GRACE",
+    "LoopThread",
+    "Mailbox",
+    "check_patched_in_time",
+    "check_running_loop",
+    "error_of_skipped",
+    "run_to_its_end",
+    "running_loop",
+    "threads_are_greenlets",
+]
+
+T = TypeVar("T")
+
+# Seconds that what is cancelled at the end has to clean up.
+GRACE = 5.0
+
+# The loop would run in a greenlet, and as long as it did, asyncio would refuse to run any other in
+# the real thread that all of them share: no async view could be served any more.
+_NO_LOOP_UNDER_GEVENT = (
+    "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
+    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout and "
+    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without delay and timeout, or serve the "
+    "app with threads, as 'gunicorn --threads 8' does"
+)
+
+_PATCHED_TOO_LATE = (
+    "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
+    "so its locks would block the whole process. Run gevent.monkey.patch_all() before all other "
+    "imports, or with gunicorn, leave out --preload"
+)
+
+
+class Mailbox:
+    """The calls that other threads ask an event loop for.
+
+    One wake-up of the loop serves all that have come by then: a wake-up per call is what makes
+    `asyncio.wrap_future` and `asyncio.run_coroutine_threadsafe` slow in a burst.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        self._lock = RLock()
+        self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
+        self._is_waking = False  # guarded by _lock
+        self._is_closed = False  # guarded by _lock
+        # Else the calls would run in the contextvars of whoever posts the first of them.
+        self._context = Context()
+
+    @classmethod
+    def of_running_loop(cls) -> Mailbox:
+        """The mailbox of the loop that runs in the calling thread.
+
+        :raises NoRunningLoop: if there is none
+        """
+        loop = check_running_loop()
+        mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
+        if mailbox is None or mailbox._loop() is not loop:
+            mailbox = _thread.mailbox = cls(loop)
+        return mailbox
+
+    def close(self) -> None:
+        """Make the calls that have come, and take no more; in the loop's thread."""
+        with self._lock:
+            self._is_closed = True
+        self._deliver()
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """Have the loop make *call*; False, and no call, if the loop is closed."""
+        try:
+            with self._lock:
+                if self._is_closed:
+                    return False
+                self._posted.append(call)
+                if self._is_waking:
+                    return True
+                self._is_waking = True
+            return self._wake()
+        except BaseException:
+            # A signal handler raised, and other threads count on this wake-up.
+            self._wake()
+            raise
+
+    def _wake(self) -> bool:
+        loop = self._loop()
+        if loop is None:
+            self._take()
+            return False
+        try:
+            loop.call_soon_threadsafe(self._deliver, context=self._context)
+        except RuntimeError:
+            # To ask first would be a race: a loop may be closed at any time, and often is.
+            self._take()
+            if not loop.is_closed():
+                raise
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        posted = self._take()
+        try:
+            while posted:
+                call = posted.popleft()
+                try:
+                    call()
+                except Exception as error:
+                    message = {"message": f"{name_of(call)} raised", "exception": error}
+                    asyncio.get_running_loop().call_exception_handler(message)
+        finally:
+            if posted:  # A signal handler raised, and the rest is still to be called.
+                with self._lock:
+                    self._posted.extendleft(reversed(posted))
+                self._wake()
+
+    def _take(self) -> deque[Callable[[], object]]:
+        with self._lock:
+            posted, self._posted = self._posted, deque()
+            self._is_waking = False
+        return posted
+
+
+# The mailbox that a thread used last: a thread runs one loop at a time.
+_thread = threading.local()
+
+
+def threads_are_greenlets() -> bool:
+    """Whether gevent has patched `threading`: all that are started then share a real thread."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+# Locks that are made at import, and the classes that are derived from one, stay what they are.
+_WERE_GREENLETS = threads_are_greenlets()
+
+
+def check_patched_in_time() -> None:
+    """Refuse to work with the locks of real threads where greenlets share one.
+
+    :raises RuntimeError: if gevent has patched `threading` since this package was imported
+    """
+    if threads_are_greenlets() and not _WERE_GREENLETS:
+        raise RuntimeError(_PATCHED_TOO_LATE)
+
+
+def _eventlet_has_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in the calling thread, or in the calling greenlet; or None.
+
+    asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None or not (threads_are_greenlets() or _eventlet_has_patched()):
+        return loop
+    # asyncio's own loops note the thread they run in by the function that gevent or eventlet has
+    # patched.
+    greenlet = getattr(loop, "_thread_id", None)
+    return loop if greenlet in {None, threading.get_ident()} else None
+
+
+def check_running_loop() -> asyncio.AbstractEventLoop:
+    """The loop that runs in the calling thread.
+
+    :raises NoRunningLoop: if there is none
+    """
+    loop = running_loop()
+    if loop is None:
+        raise NoRunningLoop(
+            "no event loop is running in this thread; use this in an async def function, "
+            "or submit() and result() in a plain one"
+        )
+    return loop
+
+
+def error_of_skipped(task: asyncio.Task[Any]) -> BaseException:
+    """Why *task*, which is over, has not run its coroutine."""
+    if task.cancelled():
+        return asyncio.CancelledError()
+    missing = RuntimeError("the loop's task factory made a task that did not run its coroutine")
+    return task.exception() or missing
+
+
+class Outcome(Protocol[T]):
+    """What a thread waits with for a coroutine; a `concurrent.futures.Future` is one."""
+
+    def done(self) -> bool:
+        """Whether the coroutine has ended."""
+        ...
+
+    def set_result(self, result: T, /) -> None:
+        """Let the thread go on with *result*."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Let the thread go on with *exception*."""
+
+    def result(self) -> T:
+        """Wait for the end, and return the result or raise the exception."""
+        ...
+
+
+class LoopThread:
+    """An event loop in a daemon thread of its own, which starts at the first use.
+
+    Where gevent has patched threads there is none: whoever would be the first to use it gets a
+    `RuntimeError`.
+
+    :param name: the thread's name
+    :param loop_factory: makes the loop; None for asyncio's own
+    :param is_debug: asked at the start whether asyncio is to log what holds the loop up for longer
+        than 0.1 seconds
+    :param on_start: called before the start
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        *,
+        is_debug: Callable[[], bool],
+        on_start: Callable[[], object],
+    ) -> None:
+        self._name = name
+        self._loop_factory = loop_factory
+        self._is_debug = is_debug
+        self._on_start = on_start
+        self._starting: SharedAttempt[_Running] = SharedAttempt(f"the event loop {name!r}")
+        self._running: _Running | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    def begin_afresh(self) -> None:
+        """Have no thread; in a forked process, where there is none."""
+        self._starting = SharedAttempt(f"the event loop {self._name!r}")
+        self._running = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+
+    def start(self) -> None:
+        """Start the thread, if it does not run."""
+        if self._running is None:
+            self._start(instead_of=None)
+
+    def call(self, fn: Callable[[], object]) -> None:
+        """Have *fn* called in the loop's thread, from any thread."""
+        running = self._running
+        while running is None or not running.mailbox.post(fn):
+            running = self._start(instead_of=running)
+
+    def call_if_running(self, fn: Callable[[], object]) -> None:
+        """Do as `call` does if the loop runs, and nothing else."""
+        running = self._running
+        if running is not None:
+            running.mailbox.post(fn)
+
+    def is_current(self) -> bool:
+        """Whether the calling thread is the loop's."""
+        running = self._running
+        return running is not None and running.thread is threading.current_thread()
+
+    def run(
+        self,
+        main: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        outcome: Outcome[T] | None = None,
+    ) -> T:
+        """Run the coroutine of *main* on the loop, and wait for its end; in another thread.
+
+        A caller that is interrupted while it waits cancels it.
+
+        :param name: that of its task
+        :param context: its contextvars; None for a copy of the caller's
+        :param outcome: gets its outcome, and waits for that; None for a new future
+        """
+        outcome = LightFuture() if outcome is None else outcome
+        tasks: list[asyncio.Task[None]] = []
+        if context is None:
+            context = copy_context()
+        start = partial(_start_task, main, name, context, outcome, tasks)
+        try:
+            self.call(start)
+            return outcome.result()
+        finally:
+            if not outcome.done():
+                self.call_if_running(lambda: [task.cancel() for task in tasks])
+            # What is raised holds this frame: with these in it, it would hold itself.
+            del outcome, start, main
+
+    def stop(self, *, wait: bool = True) -> None:
+        """Cancel what still runs, close the loop, and let the thread end."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.mailbox.post(running.is_over.set)
+            if wait and running.thread is not threading.current_thread():
+                running.thread.join(GRACE)
+
+    def _start(self, *, instead_of: _Running | None) -> _Running:
+        check_patched_in_time()
+        return self._starting.join(partial(self._start_here, instead_of))
+
+    def _start_here(self, instead_of: _Running | None) -> _Running:
+        if self._running is not None and self._running is not instead_of:
+            return self._running
+        if threads_are_greenlets():
+            raise RuntimeError(_NO_LOOP_UNDER_GEVENT)
+        self._on_start()
+        started: Future[_Running] = LightFuture()
+        thread = threading.Thread(
+            target=_serve,
+            args=(started, self._loop_factory, self._is_debug()),
+            name=self._name,
+            daemon=True,
+        )
+        try:
+            start_thread(thread)
+            running = started.result()
+        except BaseException:
+            # A signal handler raised: the thread may run all the same.
+            started.add_done_callback(_end_unused)
+            raise
+        # The thread does not hold this object: when that goes, so does the thread.
+        self._finalizer = weakref.finalize(self, running.mailbox.post, running.is_over.set)
+        self._finalizer.atexit = False
+        self._running = running
+        return running
+
+
+class _Running(NamedTuple):
+    """A loop thread while it lasts."""
+
+    thread: threading.Thread
+    mailbox: Mailbox
+    is_over: asyncio.Event
+
+
+def _end_unused(started: Future[_Running]) -> None:
+    if started.exception() is None:
+        running = started.result()
+        running.mailbox.post(running.is_over.set)
+
+
+def _serve(
+    started: Future[_Running],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+    is_debug: bool,
+) -> None:
+    """What the thread does: run a loop until it is told that it is over."""
+
+    async def serve() -> None:
+        mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()
+        started.set_result(_Running(threading.current_thread(), mailbox, is_over))
+        await is_over.wait()
+        # A factory that wraps tasks, or raises, has no part in closing the loop.
+        asyncio.get_running_loop().set_task_factory(None)
+        mailbox.close()
+
+    try:
+        with asyncio.Runner(debug=is_debug, loop_factory=loop_factory) as runner:
+            run_to_its_end(runner.get_loop(), serve())
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)
+
+
+def run_to_its_end(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    context: Context | None = None,
+) -> T:
+    """Run *work* on *loop*, which does not run; what other tasks raise does not end it before."""
+    task = loop.create_task(work, context=context)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:  # These stop a loop.
+            if not task.done():
+                message = {"message": "A task raised what ends a process", "exception": error}
+                loop.call_exception_handler(message)
+    return task.result()
+
+
+def _start_task(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    name: str | None,
+    context: Context,
+    outcome: Outcome[T],
+    tasks: list[asyncio.Task[None]],
+) -> None:
+    if_skipped: list[Callable[[asyncio.Task[None]], object]] = []
+    work = _give_outcome(main, outcome, tasks, if_skipped)
+    try:
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+    except BaseException as error:
+        _skip(work, outcome, error)
+        return
+    tasks.append(task)
+    if not task.done():
+        if_skipped.append(partial(_on_skipped, work, outcome))
+        task.add_done_callback(if_skipped[0])
+
+
+async def _give_outcome(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    outcome: Outcome[T],
+    tasks: list[asyncio.Task[None]],
+    if_skipped: list[Callable[[asyncio.Task[None]], object]],
+) -> None:
+    if if_skipped:
+        # Left in place, the callback would cost one more turn of the loop, as the caller goes on.
+        tasks[0].remove_done_callback(if_skipped.pop())
+    try:
+        outcome.set_result(await main())
+    except BaseException as error:
+        outcome.set_exception(error)
+    finally:
+        # As in the frame of the caller that waits.
+        del outcome, main
+
+
+def _on_skipped(
+    work: Coroutine[Any, Any, None], outcome: Outcome[Any], task: asyncio.Task[None]
+) -> None:
+    if not outcome.done():
+        _skip(work, outcome, error_of_skipped(task))
+
+
+def _skip(work: Coroutine[Any, Any, None], outcome: Outcome[Any], error: BaseException) -> None:
+    work.close()  # Else Python warns that the coroutine was never awaited.
+    outcome.set_exception(error)

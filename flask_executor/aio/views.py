@@ -1,0 +1,62 @@
+"""Async views on the executor's loop."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..aio.loop import running_loop
+from ..messages.shown import name_of
+from ..runners.coroutines import is_coroutine_function
+from ..threads.sync_threads import WaitingThread, take_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ..aio.loop import LoopThread
+
+__all__ = ["as_sync"]
+
+
+def as_sync(loop: LoopThread, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Make a plain function of *func* that runs it on the loop and waits for its end.
+
+    It takes the place of `flask.Flask.async_to_sync`. The coroutine runs in a copy of the caller's
+    contextvars, and what it sets in them comes back. What it gives to `sync_to_async` runs in the
+    caller's thread. A caller that is interrupted while it waits cancels it.
+    """
+    if not (callable(func) and is_coroutine_function(func)):
+        # asgiref's words, so that a filter of warnings knows them.
+        warnings.warn("async_to_sync was passed a non-async-marked callable", stacklevel=2)
+
+    # Not its attributes: one of them may mark it as a coroutine function.
+    @functools.wraps(func, updated=())
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if running_loop() is not None:
+            raise RuntimeError(
+                f"{name_of(func)!r} was called as a plain function in a thread that runs an event "
+                "loop, and would block it; await it instead"
+            )
+        return _run(loop, partial(func, *args, **kwargs))
+
+    if hasattr(func, "__self__"):
+        run.__self__ = func.__self__  # type: ignore[attr-defined]
+    return run
+
+
+def _run(loop: LoopThread, call: partial[Coroutine[Any, Any, Any]]) -> Any:
+    context = copy_context()
+    thread = WaitingThread()
+    main = partial(thread.begin, call, sys.exc_info()[1])
+    name = getattr(call.func, "__name__", None)
+    try:
+        return loop.run(main, name=name, context=context, outcome=thread)
+    finally:
+        take_over(context)
+        if not thread.done():  # The thread was interrupted.
+            thread.hand_over()
+        del main  # What is raised holds this frame: with this in it, it would hold itself.

@@ -1,0 +1,323 @@
+"""Worker processes that die alone."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import weakref
+from concurrent.futures import Future
+from contextlib import suppress
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, cast
+
+from ..exceptions import WorkerDied
+from ..messages.traces import keep_as_text
+from ..threads.pool import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnContext
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["ProcessPool"]
+
+# Under fork, a process that is started while another thread starts one inherits the other's end of
+# a pipe, which would stay open when the other has died. One that is started while a pipe is closed
+# would close it by a number that may be its own pipe's. Reentrant, as a garbage collection anywhere
+# may let go of a pool.
+_starting = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_starting.acquire,
+        after_in_child=_starting._at_fork_reinit,  # type: ignore[attr-defined]
+        after_in_parent=_starting.release,
+    )
+
+_SIGNALS = {each.value: each.name for each in signal.Signals}
+
+
+class ProcessPool(concurrent.futures.Executor):
+    """A pool of worker processes, each at the other end of a pipe of its own.
+
+    The stdlib's shares its pipes among all processes: when one dies, it is broken with all of its
+    calls. Here a process that dies, or is killed, takes only the call along that it was at.
+
+    :param max_workers: how many processes there are at a time
+    :param start_method: how processes are started; None for the default
+    :param max_calls: how many calls a process gets before another takes its place
+    :param prepare: gives the function that a new process calls first
+    """
+
+    def __init__(
+        self,
+        max_workers: int,
+        start_method: str | None,
+        max_calls: int | None,
+        prepare: Callable[[], Callable[[], object]],
+        thread_name_prefix: str,
+    ) -> None:
+        self._context = cast("SpawnContext", multiprocessing.get_context(start_method))
+        self._max_calls = max_calls
+        self._prepare = prepare
+        self._threads = Threads(max_workers, thread_name_prefix, daemon=False)
+        self._lock = threading.Lock()  # guards all below
+        self._is_shut_down = False
+        self._idle: list[_Worker] = []
+        self._workers: set[_Worker] = set()
+        # Whoever lets go of the pool lets go of its processes.
+        weakref.finalize(self, _stop_own, os.getpid(), self._workers).atexit = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call *fn* in an idle process, or else in a new one.
+
+        :raises RuntimeError: after `shutdown`
+        """
+        call = _Call()
+        self._threads.run(self._run, call, (fn, args, kwargs))
+        return call
+
+    def when_ready(self, call: Future[Any], fn: Callable[[], object]) -> None:
+        """Call *fn* once a process has started, is prepared, and has got *call*."""
+        cast("_Call", call).sent.add_done_callback(lambda _: fn())
+
+    def kill(self, call: Future[Any]) -> None:
+        """Kill the process that is at *call*, which ends with `WorkerDied`, if it is not over."""
+        with self._lock:
+            worker = cast("_Call", call).worker
+            if worker is not None:
+                worker.is_spent = True
+                worker.process.kill()
+
+    def kill_all(self) -> None:
+        """Kill the processes that are at a call; each of these ends with `WorkerDied`."""
+        with self._lock:
+            for worker in self._workers - {*self._idle}:
+                worker.is_spent = True
+                worker.process.kill()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Take no more calls, and end each process after the one that it is at.
+
+        :param wait: whether to wait for that
+        :param cancel_futures: of no effect: the queue in front of it lets no call wait here
+        """
+        with self._lock:
+            self._is_shut_down = True
+            idle, self._idle = self._idle, []
+        _stop(idle)
+        self._threads.shutdown(wait=wait)
+        if wait:
+            for worker in list(self._workers):
+                worker.process.join()
+            with self._lock:
+                self._forget_ended()
+
+    def _run(self, call: _Call, message: tuple[Any, ...]) -> None:
+        if not call.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._exchange(call, message)
+        except BaseException as error:
+            keep_as_text(error)  # Its frames hold the message.
+            call.set_exception(error)
+        else:
+            call.set_result(result)
+
+    def _exchange(self, call: _Call, message: tuple[Any, ...]) -> Any:
+        while True:
+            worker = self._take()
+            with self._lock:
+                call.worker = worker
+            try:
+                worker.connection.send(message)
+                break
+            except OSError:
+                pass  # It has died.
+            except BaseException:
+                self._give_back(call, worker, is_usable=True)
+                raise
+            # If it died while it was idle, it does not have the whole of the call.
+            died = None if worker.calls else worker.obituary("as it read the job")
+            self._give_back(call, worker, is_usable=False)
+            if died is not None:
+                raise died
+        call.sent.set_result(None)
+        is_usable = False
+        try:
+            result = worker.receive("while it ran the job")
+            is_usable = True
+        finally:
+            self._give_back(call, worker, is_usable=is_usable)
+        return result
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            self._forget_ended()
+        worker = _Worker(self._context, self._prepare(), self._workers)
+        with self._lock:
+            self._workers.add(worker)
+        try:
+            worker.receive("before it could run the job")
+        except BaseException:
+            worker.stop()
+            raise
+        return worker
+
+    def _give_back(self, call: _Call, worker: _Worker, *, is_usable: bool) -> None:
+        with self._lock:
+            call.worker = None
+            worker.calls += 1
+            if worker.calls == self._max_calls or self._is_shut_down or not is_usable:
+                worker.is_spent = True
+            if not worker.is_spent:
+                self._idle.append(worker)
+        if worker.is_spent:
+            worker.stop()
+            with self._lock:
+                self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        # Called with the lock held. With the last reference to a process go the files that are
+        # open for it. `Process.close` would do that, too, and have it raise for whoever found it
+        # among `multiprocessing.active_children`.
+        self._workers -= {worker for worker in self._workers if worker.has_ended()}
+
+
+class _Call(Future[Any]):
+    """A call, and which process is at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worker: _Worker | None = None  # guarded by the pool's lock
+        self.sent: Future[None] = Future()
+
+
+class _Worker:
+    """A process, and this end of the pipe to it."""
+
+    def __init__(
+        self, context: SpawnContext, prepare: Callable[[], object], others: set[_Worker]
+    ) -> None:
+        self.calls = 0
+        self.is_spent = False
+        is_forked = context.get_start_method() == "fork"
+        with _starting:
+            self.connection, there = context.Pipe()
+            inherited = [self.connection, *(other.connection for other in others.copy())]
+            self.process = context.Process(
+                target=_serve, args=(there, prepare, inherited if is_forked else ())
+            )
+            self.process.start()
+            there.close()
+        self._death = _death_of(self.process)
+
+    def receive(self, when: str) -> Any:
+        """Wait for what the process sends.
+
+        :raises WorkerDied: if it dies instead; that tells it was *when*
+        """
+        try:
+            # What the job has started may go on, and keep the other end of the pipe open.
+            if self.connection in wait([self.connection, self._death]):
+                return self.connection.recv()
+        except (OSError, EOFError):
+            pass  # It has died.
+        except BaseException:
+            # What it sent cannot be read, and so nothing that comes after.
+            self.is_spent = True
+            self.process.kill()
+            raise
+        self.is_spent = True
+        raise self.obituary(when)
+
+    def stop(self) -> None:
+        """Have the process end after the call that it is at."""
+        with suppress(OSError):
+            self.connection.send(None)
+        with _starting:
+            self.connection.close()
+        death, self._death = self._death, self.process.sentinel
+        if death != self.process.sentinel:
+            os.close(death)
+
+    def has_ended(self) -> bool:
+        return self.is_spent and not self.process.is_alive()
+
+    def obituary(self, when: str) -> WorkerDied:
+        # It has closed its end of the pipe; its exit code should be there in a moment.
+        self.process.join(1)
+        self.process.kill()
+        self.process.join(1)
+        code = self.process.exitcode
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            how = f"killed by {_SIGNALS.get(-code, f'signal {-code}')}"
+        return WorkerDied(
+            f"the worker process {self.process.pid} died ({how}) {when}, which is not run again; "
+            "other jobs go on"
+        )
+
+
+def _death_of(process: BaseProcess) -> int:
+    """A file descriptor that is ready once the process has died."""
+    try:
+        return os.pidfd_open(cast("int", process.pid))
+    except (AttributeError, OSError):  # of other systems, and the like
+        return process.sentinel
+
+
+def _stop_own(pid: int, workers: Iterable[_Worker]) -> None:
+    if pid == os.getpid():  # In a process that was forked they are the parent's.
+        _stop(workers)
+
+
+def _stop(workers: Iterable[_Worker]) -> None:
+    for worker in list(workers):
+        worker.stop()
+
+
+def _serve(
+    connection: Connection, prepare: Callable[[], object], inherited: Iterable[Connection]
+) -> None:
+    """What a worker process does."""
+    _let_go_of_the_parent(inherited)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(BaseException):  # Each call will find out, and tell.
+        prepare()
+    with suppress(OSError, EOFError):  # The parent has gone.
+        connection.send(None)
+        while (message := connection.recv()) is not None:
+            fn, args, kwargs = message
+            connection.send(fn(*args, **kwargs))
+            del message, fn, args, kwargs
+
+
+def _let_go_of_the_parent(inherited: Iterable[Connection]) -> None:
+    # Ctrl-C reaches each process of a terminal: to end the workers is the parent's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A forked worker has the handlers of a server,
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # the pipes to other workers,
+    for connection in inherited:
+        if not connection.closed:
+            connection.close()
+    # and the lists of the parent's pools. At exit it would wake their threads, which takes locks
+    # that those threads may have held when it was forked, and now hold for ever.
+    for module, pools in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        if f"concurrent.futures.{module}" in sys.modules:
+            getattr(sys.modules[f"concurrent.futures.{module}"], pools).clear()
+
+
+def _end_with_parent() -> None:
+    # Were its parent killed, a job would go on for nobody.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,162 @@
+"""The workers of one app: their pool, and how a call gets to those in other processes."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..aio.loop import check_patched_in_time
+from ..exceptions import WorkerDied
+from ..remote.call import dumps_call
+from ..remote.worker import prepare, ticket_for
+from ..threads.attempts import SharedAttempt
+from ..threads.conditions import RLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from flask import Flask
+
+    from ..backends.find import Backend, Pool
+    from ..jobs.future import JobInfo
+    from ..remote.worker import Ticket
+    from ..settings import Settings
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """A pool that is opened at its first use, and again after it has broken.
+
+    :param name: the beginning of the names of its threads
+    :param on_first_open: called when it is first opened
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        backend: Backend,
+        name: str,
+        on_first_open: Callable[[], object],
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._backend = backend
+        self._name = name
+        self._on_first_open = on_first_open
+        self._ticket: Ticket | None = None
+        self.pool: Pool | None = None
+        """The pool, if it is open."""
+        self._opening: SharedAttempt[Pool] = SharedAttempt(f"the pool of {name!r}")
+        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        self._replacing = RLock()
+        self._has_opened = False
+        self.size: float = 0
+        """How many jobs can run at a time; 0 before the pool is first opened."""
+
+    def open(self) -> Pool:
+        """The pool, opened if it is not; never called with a lock held.
+
+        :raises ExecutorClosed: if the interpreter ends
+        :raises RuntimeError: if gevent has patched threads too late
+        :raises OSError: if it is on other machines, and they cannot be reached
+        """
+        pool = self.pool  # asked for by every job
+        if pool is not None:
+            return pool
+        check_patched_in_time()
+        return self._opening.join(self._open)
+
+    def begin_afresh(self) -> None:
+        """Have no pool; in a forked process, where that of the parent is of no use."""
+        # Nor is it to be ended from here, as it would be if it were let go of.
+        self._of_parent = self.pool
+        self._opening = SharedAttempt(f"the pool of {self._name!r}")
+        self._replacing = RLock()
+        self.pool = None
+
+    def is_open(self) -> bool:
+        """Whether there is a pool."""
+        return self.pool is not None
+
+    def is_at_hand(self) -> bool:
+        """Whether `open` returns at once."""
+        return self.pool is not None or self._backend.opens_lightly
+
+    def count(self) -> float:
+        """How many jobs can run at a time; 0 if that is not known before the first one."""
+        if self.is_at_hand():
+            return self.open().max_workers
+        return self._settings.max_workers or 0
+
+    def pack(
+        self,
+        job: JobInfo,
+        timeout: float | None,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Ticket, bytes]:
+        """What a worker in another process is sent to run a job.
+
+        :raises NotPicklable: if the call cannot travel
+        :raises AppNotFound: if workers cannot find the app
+        """
+        knows_main = self._backend.knows_main
+        call = dumps_call(job, timeout, fn, args, kwargs, knows_main=knows_main)
+        return self._ticket_here(), call
+
+    def send(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Pool, Future[Any]]:
+        """Hand a call to the pool, or if that has broken, to the one that takes its place."""
+        pool = self.open()
+        try:
+            return pool, pool.submit(fn, *args, **kwargs)
+        except BrokenExecutor as error:
+            if isinstance(error, WorkerDied):
+                raise
+            self.replace(pool)
+        pool = self.open()
+        return pool, pool.submit(fn, *args, **kwargs)
+
+    def replace(self, broken: Pool) -> None:
+        """Have the next job open another pool."""
+        with self._replacing:
+            if self.pool is broken:
+                self.pool = None
+        broken.shutdown(wait=False)
+
+    def kill(self) -> bool:
+        """End the calls that run, if the pool can do that."""
+        if self.pool is None or self.pool.kill_all is None:
+            return False
+        self.pool.kill_all()
+        return True
+
+    def close(self, *, wait: bool) -> None:
+        """Shut the pool down."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=wait)
+
+    def _open(self) -> Pool:
+        if self.pool is None:
+            if not self._has_opened:
+                self._on_first_open()
+                self._has_opened = True
+            pool = self._backend.open(self._settings, self._name, self._prepare)
+            self.size = pool.max_workers
+            self.pool = pool
+        return self.pool
+
+    def _ticket_here(self) -> Ticket:
+        if self._ticket is None:
+            knows_main = self._backend.knows_main
+            self._ticket = ticket_for(self._app, self._settings, knows_main=knows_main)
+        return self._ticket
+
+    def _prepare(self) -> Callable[[], object]:
+        return partial(prepare, self._ticket_here())

@@ -1,0 +1,1 @@
+"""One job: its future, and what it can know of itself."""

@@ -1,0 +1,192 @@
+"""Futures by key."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections import OrderedDict
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..exceptions import DuplicateKey
+from ..messages.shown import kind_of
+from ..threads.conditions import RLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+__all__ = ["FutureCollection", "State", "check_key", "state_of"]
+
+State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+
+
+class FutureCollection:
+    """Futures by key; safe from any thread.
+
+    A key that is not there is answered with None.
+
+    :param max_length: how many to keep. Adding one more drops those that are done, oldest first;
+        one that is not done is never dropped. None for no limit
+    """
+
+    def __init__(self, max_length: int | None = 50) -> None:
+        self.max_length = max_length
+        self._lock = RLock()  # as JobQueue's, which says why
+        # Flask-Shell2HTTP reads it. Guarded by _lock.
+        self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}
+        # The keys of those that are done; guarded by _lock. Taken out at the front, which a dict
+        # looks for beyond all that were there before.
+        self._done: OrderedDict[Hashable, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def __contains__(self, key_or_future: object) -> bool:
+        with self._lock:
+            if isinstance(key_or_future, concurrent.futures.Future):
+                return any(future is key_or_future for future in self._futures.values())
+            return key_or_future in self._futures
+
+    def add(self, key: Hashable, future: concurrent.futures.Future[Any]) -> None:
+        """Keep *future* under *key*.
+
+        :raises DuplicateKey: if there is one under that key
+        :raises TypeError: if *future* is no future, or *key* cannot be a key
+        """
+        if not isinstance(future, concurrent.futures.Future):
+            raise TypeError(
+                f"{kind_of(future)} cannot be stored; expected a concurrent.futures.Future"
+            )
+        check_key(key)
+        with self._lock:
+            if key in self._futures:
+                raise _duplicate(key, self._futures[key])
+            self._futures[key] = future
+            dropped = self._take_excess()
+        # Freed outside the lock, since a future that goes may log its failure.
+        del dropped
+        # The plain method: an executor's own book-keeping needs no app context.
+        concurrent.futures.Future.add_done_callback(future, partial(self._on_done, key))
+
+    def _begin_afresh(self) -> None:
+        # In a forked process, where jobs have failed without callbacks.
+        self._lock = RLock()
+        for future in self._futures.values():
+            future._condition = threading.Condition()  # Somebody may have held the lock.
+        done = [key for key, future in self._futures.items() if future.done()]
+        self._done = OrderedDict.fromkeys(done)
+
+    def get(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
+        """The future under *key*, which stays."""
+        return self._futures.get(key)
+
+    def pop(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
+        """Take the future under *key* out."""
+        with self._lock:
+            self._done.pop(key, None)
+            return self._futures.pop(key, None)
+
+    def state(self, key: Hashable) -> State | None:
+        """How far the job is: pending, running, succeeded, failed or cancelled."""
+        future = self.get(key)
+        return None if future is None else state_of(future)
+
+    def _state(self, key: Hashable) -> str | None:
+        # Flask-Executor 1.0 documents this way to ask for the state that the stdlib keeps.
+        future = self.get(key)
+        return None if future is None else future._state
+
+    def done(self, key: Hashable) -> bool | None:
+        """Whether the job has ended or was cancelled."""
+        future = self.get(key)
+        return None if future is None else future.done()
+
+    def running(self, key: Hashable) -> bool | None:
+        """Whether the job runs now."""
+        future = self.get(key)
+        return None if future is None else future.running()
+
+    def cancelled(self, key: Hashable) -> bool | None:
+        """Whether the job was cancelled."""
+        future = self.get(key)
+        return None if future is None else future.cancelled()
+
+    def cancel(self, key: Hashable) -> bool | None:
+        """Cancel the job, as its future's `cancel` does."""
+        future = self.get(key)
+        return None if future is None else future.cancel()
+
+    def result(self, key: Hashable, timeout: float | None = None) -> Any:
+        """Wait for the job and return its result, as its future's `result` does.
+
+        :param timeout: seconds to wait; None for no limit
+        """
+        future = self.get(key)
+        try:
+            return None if future is None else future.result(timeout)
+        finally:
+            del future  # The traceback of its exception must not keep it alive.
+
+    def exception(self, key: Hashable, timeout: float | None = None) -> BaseException | None:
+        """Wait for the job and return what it raised, as its future's `exception` does.
+
+        :param timeout: seconds to wait; None for no limit
+        """
+        future = self.get(key)
+        return None if future is None else future.exception(timeout)
+
+    def add_done_callback(
+        self, key: Hashable, fn: Callable[[concurrent.futures.Future[Any]], object]
+    ) -> None:
+        """Call *fn* when the job ends, as its future's `add_done_callback` does."""
+        future = self.get(key)
+        if future is not None:
+            future.add_done_callback(fn)
+
+    def _on_done(self, key: Hashable, future: concurrent.futures.Future[Any]) -> None:
+        with self._lock:
+            if self._futures.get(key) is future:
+                self._done[key] = None
+
+    def _take_excess(self) -> list[concurrent.futures.Future[Any]]:
+        if self.max_length is None:
+            return []
+        excess = min(len(self._futures) - self.max_length, len(self._done))
+        dropped = []
+        for _ in range(excess):
+            key = next(iter(self._done))
+            dropped.append(self._futures[key])
+            del self._futures[key], self._done[key]
+        return dropped
+
+
+def _duplicate(key: Hashable, stored: concurrent.futures.Future[Any]) -> DuplicateKey:
+    name = getattr(stored, "name", None)
+    whose = "" if name is None else f", that of the job {name!r}"
+    error = DuplicateKey(
+        f"a future is stored under this key already{whose}; pop it first, or use another key"
+    )
+    error.key = key
+    return error
+
+
+def check_key(key: Hashable) -> None:
+    """Refuse what cannot be the key of a future.
+
+    :raises TypeError: if *key* is None or cannot be hashed
+    """
+    if key is None:
+        raise TypeError("None cannot be a key: it says that a future is not stored")
+    hash(key)
+
+
+def state_of(future: concurrent.futures.Future[Any]) -> State:
+    """How far *future* is, in one word."""
+    # Asked once: with done() and its like one after the other, it could change in between.
+    state = future._state
+    if state == FINISHED:
+        return "succeeded" if future._exception is None else "failed"
+    if state in {PENDING, RUNNING}:
+        return "pending" if state == PENDING else "running"
+    return "cancelled"

@@ -1,0 +1,578 @@
+"""The future of a job, and what the job can know of itself."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import os
+import sys
+import threading
+import warnings
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from ..aio.loop import Mailbox, error_of_skipped, running_loop
+from ..aio.streams import Waiter
+from ..exceptions import JobTimeout, WaitTimeout
+from ..jobs.collection import State, state_of
+from ..messages.shown import name_of
+from ..messages.traces import is_of_this_package
+from ..settings import check_seconds
+from ..threads.conditions import LightCondition
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Generator, Hashable
+
+    from ..context import Scope
+    from ..queue.drains import Drain
+    from ..queue.queue import JobQueue
+    from ..runners.limits import TimeLimit
+    from ..runners.running import Outcome
+
+__all__ = [
+    "JobFuture",
+    "JobInfo",
+    "RemoteJobInfo",
+    "call_as_job",
+    "current_drain",
+    "log_in_scope",
+    "name_of",
+    "running_job",
+    "warn_if_blocking",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Place = Literal["line", "delayed line", "queue", "drain", "delay", "loop", "gone"]
+"""Where a job waits: for room; for that, to wait for its time; for any worker; for the one that it
+has; for its time; for the event loop; or nowhere, as it was cancelled."""
+
+_numbers = itertools.count(1)
+
+
+class JobInfo:
+    """What a job can know of itself; inside the job, `current_job` stands for it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_drain",
+        "_number",
+        "_queue",
+        "cancel_requested",
+        "key",
+        "name",
+    )
+
+    _exited = False
+    """As asgiref asks of the key of a thread."""
+
+    key: Hashable | None
+    """The key it was stored under."""
+    name: str
+    """The name of its function."""
+    cancel_requested: bool
+    """Whether somebody asked it to stop: by its future's `cancel`, or by giving up awaiting it."""
+
+    def __init__(
+        self, queue: JobQueue, fn: Callable[..., Any], key: Hashable | None = None
+    ) -> None:
+        self._number = next(_numbers)
+        self._queue = queue
+        self._drain: Drain | None = None  # what runs it in a thread
+        self.name = name_of(fn)
+        self.key = key
+        self.cancel_requested = False
+
+    @property
+    def id(self) -> str:
+        """An id that no other job has, in any running process of this machine."""
+        return f"{os.getpid()}-{self._number}"
+
+    def check_cancelled(self) -> None:
+        """End the job here if somebody asked it to stop.
+
+        :raises concurrent.futures.CancelledError: if so; a job that lets it pass is cancelled
+        """
+        if self.cancel_requested:
+            raise concurrent.futures.CancelledError(f"the job {self.name!r} was asked to stop")
+
+    def __repr__(self) -> str:
+        return f"<job {self.id} {self.name}>"
+
+
+class RemoteJobInfo(JobInfo):
+    """What a job knows of itself in another process than the one that submitted it."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
+        self._id = id_
+        self._queue = cast("JobQueue", None)  # none of this process
+        self._drain = None
+        self.name = name
+        self.key = key
+        self.cancel_requested = False
+
+    @property
+    def id(self) -> str:
+        """The id it has there, too."""
+        return self._id
+
+
+running_job: ContextVar[JobInfo] = ContextVar("flask_executor.running_job")
+
+
+def current_drain() -> Drain | None:
+    """The drain that is at the job which the calling code is part of."""
+    job = running_job.get(None)
+    drain = None if job is None else job._drain
+    # Code that a job has left behind may go on when the drain is at another one.
+    current = None if drain is None else drain.current
+    return drain if current is not None and current.job is job else None
+
+
+class JobFuture(concurrent.futures.Future[T]):
+    """The future of a job: a `concurrent.futures.Future` that can also be awaited.
+
+    Done callbacks run in the job's own app context, before its teardown; those of a job that was
+    cancelled while it waited, or that ran in another process, in a copy of it.
+
+    :param scope: where the job runs
+    :param timeout: seconds that the job may run
+    """
+
+    __slots__ = (
+        "_args",
+        "_fn",
+        "_has_callbacks",
+        "_is_retrieved",
+        "_kwargs",
+        "_limit",
+        "_log_scope",
+        "_loop_waiters",
+        "_place",
+        "_runs_on_loop",
+        "_scope",
+        "_task",
+        "_timeout",
+        "_waits_for",
+        "job",
+    )
+
+    # The coroutine of a coroutine job until its first step. It has no slot, as few jobs have one.
+    _unbegun: Coroutine[Any, Any, None] | None = None
+
+    def __init__(  # noqa: PLR0917 - called for each job, and cheaper so
+        self,
+        job: JobInfo,
+        scope: Scope,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None = None,
+        runs_on_loop: bool = False,
+    ) -> None:
+        # All that the stdlib's `__init__` does, but for the condition.
+        self._condition: threading.Condition = LightCondition()
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[concurrent.futures.Future[T]], object]] = []
+        self._timeout = timeout
+        self._limit: TimeLimit | None = None
+        self._runs_on_loop = runs_on_loop
+        self._task: asyncio.Task[None] | None = None
+        self.job = job
+        self._scope: Scope | None = scope  # None after `_release`
+        self._fn: Callable[..., T] = fn  # None after `_release` or `_release_call`
+        self._args = args
+        self._kwargs: dict[str, Any] | None = kwargs or None
+        self._has_callbacks = False
+        self._is_retrieved = False
+        # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
+        # somebody asks.
+        self._log_scope: Scope | None = None
+        self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
+        self._place: Place | None = None  # guarded by the queue's lock
+        self._waits_for: JobFuture[Any] | None = None  # changed by the job's thread
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def name(self) -> str:
+        """The name of the job's function."""
+        return self.job.name
+
+    @property
+    def key(self) -> Hashable | None:
+        """The key it was stored under, if it was."""
+        return self.job.key
+
+    @property
+    def state(self) -> State:
+        """How far the job is."""
+        return state_of(self)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the job and return its result.
+
+        Warns when it would block a running event loop.
+
+        :param timeout: seconds to wait; None for no limit
+        :raises WaitTimeout: if the job has not ended by then
+        :raises concurrent.futures.CancelledError: if the job was cancelled
+        :raises Exception: if the job raised it
+        """
+        check_seconds("timeout", timeout)
+        if self._state == FINISHED and self._exception is None:
+            return self._result  # type: ignore[no-any-return]
+        try:
+            result = self._wait("result()", super().result, timeout)
+        except BaseException as error:
+            if error is self._exception:
+                self._mark_retrieved()
+            elif isinstance(error, TimeoutError):
+                raise self._wait_timeout(timeout) from None
+            raise
+        else:
+            if self._exception is not None:  # One that is false escapes before Python 3.13.4.
+                self._mark_retrieved()
+                raise self._exception
+            return result
+        finally:
+            del self  # The traceback of the job's exception must not keep its future alive.
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the job and return what it raised, or None.
+
+        :param timeout: seconds to wait; None for no limit
+        :raises WaitTimeout: if the job has not ended by then
+        :raises concurrent.futures.CancelledError: if the job was cancelled
+        """
+        check_seconds("timeout", timeout)
+        try:
+            exception = self._wait("exception()", super().exception, timeout)
+        except TimeoutError:
+            raise self._wait_timeout(timeout) from None
+        self._mark_retrieved()
+        return exception
+
+    def done(self) -> bool:
+        """Whether the job has ended, or was cancelled while it waited."""
+        return self._state not in {PENDING, RUNNING}
+
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled."""
+        return self._state in {CANCELLED, CANCELLED_AND_NOTIFIED}
+
+    def cancel(self) -> bool:
+        """Cancel the job if it waits for a worker: its code never runs. Ask it to stop if it runs.
+
+        A running coroutine job has its task cancelled, and is cancelled itself once that is over; a
+        function goes on until it looks at `current_job.cancel_requested`.
+
+        :returns: True if the job is cancelled, or its task was asked to end; False if it runs on or
+            has ended
+        """
+        try:
+            if super().cancel():
+                self._leave_queue()
+                return True
+        except BaseException:  # of a signal handler, when the job may have been cancelled
+            self._leave_queue()
+            raise
+        if not self.running():
+            return False
+        if not self.job.cancel_requested:
+            self.job.cancel_requested = True
+            if self._runs_on_loop:
+                self.job._queue.coroutines.cancel(self)
+        return self._runs_on_loop
+
+    def _leave_queue(self) -> None:
+        """Have the queue note that the job was cancelled while it waited, if that is new."""
+        if self._state != CANCELLED:
+            return
+        self.job._queue.on_cancelled(self)
+        with self._condition:
+            if self._state == CANCELLED:
+                self.set_running_or_notify_cancel()
+        self._release()
+
+    def add_done_callback(self, fn: Callable[[JobFuture[T]], object]) -> None:
+        """Call *fn* with this future when the job ends or is cancelled, at once if it has already.
+
+        It runs in an app context of the job's app, in the thread that ends, cancels or adds. What
+        it raises is logged.
+        """
+        self._has_callbacks = True
+        super().add_done_callback(partial(_call_back, fn))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._waiter().__await__()
+
+    def _waiter(self, mailbox: Mailbox | None = None) -> Waiter[T]:
+        """An `asyncio.Future` of the running loop with the outcome of this job.
+
+        The job is cancelled, or asked to stop, when it is cancelled and no other waits.
+
+        :param mailbox: that of the running loop, if it is at hand
+        :raises NoRunningLoop: if the calling thread runs no event loop
+        """
+        waiter: Waiter[T] = Waiter(self, mailbox or Mailbox.of_running_loop())
+        with self._condition:
+            is_done = self.done()
+            if self._loop_waiters is not None:
+                self._loop_waiters.append(waiter)
+            elif not is_done:
+                self._loop_waiters = [waiter]
+                # As the stdlib's `add_done_callback` does, which would look at all this once more.
+                self._done_callbacks.append(_wake_waiters)
+        if is_done:
+            waiter.settle()
+        elif running_job.get(None) is not None:
+            self.job._queue.waits.note(current_drain(), waiter, self)
+        return waiter
+
+    def _drop_waiter(self, waiter: Waiter[Any]) -> None:
+        """Give up *waiter*; when it was the last one, cancel the job."""
+        with self._condition:
+            if self._loop_waiters is None or waiter not in self._loop_waiters:
+                return
+            self._loop_waiters.remove(waiter)
+            is_awaited = bool(self._loop_waiters)
+        if not is_awaited:
+            self.cancel()
+
+    def _take_waiters(self) -> list[Waiter[T]]:
+        """Those who wait, and are now to be told."""
+        with self._condition:
+            waiters, self._loop_waiters = self._loop_waiters, None
+        return waiters or []
+
+    def _peek(self) -> tuple[Any, BaseException | None]:
+        """Result and exception, once it is done; to look does not count as retrieving."""
+        return self._result, self._exception
+
+    def _take_results(self) -> list[Any]:
+        """The results of a chunk's items, up to the one that failed; the last result comes first.
+
+        The list is a copy: that which a chunk returned may be held elsewhere, by a receiver of
+        `job_succeeded` say. A chunk that failed lets go of its own.
+        """
+        results: list[Any] = (self._result or [])[::-1]
+        if self._exception is not None:
+            self._result = None
+        return results
+
+    def _mark_retrieved(self) -> None:
+        """Note that somebody was given the exception, so it need not be logged."""
+        self._is_retrieved = True
+        self._log_scope = None
+
+    def _start(self) -> bool:
+        """Mark the job as running; False if it was cancelled, or has started already."""
+        with self._condition:
+            if self._state != PENDING:
+                return False
+            self._state = RUNNING
+            return True
+
+    def _is_in_line(self) -> bool:
+        """Whether it waits for room in the queue, or has given that up."""
+        return self._place in {"line", "delayed line"}
+
+    def _end(self, outcome: Outcome) -> None:
+        """Let go of all that only the job needed, and end it, if that has not been done."""
+        scope = self._scope if outcome.state == "failed" else None
+        self._release()
+        if self._state == RUNNING:
+            self._set_outcome(outcome, scope)
+
+    def _set_outcome(self, outcome: Outcome, scope: Scope | None) -> None:
+        """End the job, which ran in *scope*."""
+        if outcome.state == "succeeded":
+            self.set_result(outcome.result)
+        elif outcome.state == "cancelled":
+            self._set_cancelled()
+        else:
+            self._result = outcome.result  # of the items of a chunk before the one that failed
+            # Before anybody can ask for the exception.
+            if not self._is_retrieved and self._is_unexpected(outcome.exception):
+                self._log_scope = scope
+            self.set_exception(outcome.exception)
+
+    def _is_unexpected(self, exception: BaseException | None) -> bool:
+        """Whether *exception* is to be logged if nobody asks: not if the job was told to stop."""
+        return not self.job.cancel_requested or isinstance(exception, JobTimeout)
+
+    def _call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
+        scope = self._scope
+        if scope is None:
+            self.job._queue.capture().call(fn, *args)
+        else:
+            scope.copy().call(call_as_job, self.job, fn, *args)
+
+    def _on_skipped(self, task: asyncio.Task[None]) -> None:
+        """End the job, as its *task* is over without a first step, which takes this callback off.
+
+        The task was cancelled before it, or the loop's task factory has wrapped the coroutine, as
+        error trackers do, and has not run it.
+        """
+        self.job._queue.coroutines.skip(self, error_of_skipped(task))
+
+    def _set_cancelled(self) -> None:
+        # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
+        with self._condition:
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def _release(self) -> None:
+        """Let go of all that only the job needed."""
+        self._fn = None  # type: ignore[assignment]
+        self._args, self._kwargs = (), None
+        self._scope = self._task = self._limit = None
+
+    def _release_call(self) -> None:
+        """Let go of the function and its arguments."""
+        self._fn = None  # type: ignore[assignment]
+        self._args, self._kwargs = (), None
+
+    def _wait(self, what: str, wait: Callable[[float | None], R], timeout: float | None) -> R:
+        try:
+            if self.done():
+                return wait(timeout)
+            if running_loop() is not None:
+                warn_if_blocking(what, f"the job {self.name!r} ends; await the future instead")
+            job = running_job.get(None)
+            if job is None or isinstance(job, RemoteJobInfo):
+                return wait(timeout)
+            drain = current_drain()
+            if drain is not None:
+                return drain.queue.waits.wait(drain, self, wait, timeout)
+            with job._queue.ends.one_more():  # where its callbacks may run, and wait
+                return wait(timeout)
+        finally:
+            del self, wait  # as in `result`
+
+    def _leave_to_parent(self, error: BaseException) -> None:
+        """Fail with *error* in a forked process, where no thread is left to end the job.
+
+        Callbacks are not called: the parent calls them.
+        """
+        self._condition = LightCondition()  # Somebody may have held the lock.
+        self.job._drain = None  # Nor does code of the job that goes on here belong to a worker.
+        if self.done():
+            return
+        for waiting in self._waiters:
+            waiting.event = threading.Event()
+            waiting.lock = threading.Lock()
+        self._done_callbacks.clear()
+        self._is_retrieved = True
+        self.set_exception(error)
+        self._release()
+        for waiter in self._take_waiters():
+            with suppress(RuntimeError):  # Its loop is closed, or not of this thread.
+                waiter.get_loop().call_soon(waiter.settle)
+
+    def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
+        return WaitTimeout(
+            f"the job {self.name!r} has not ended after {timeout} s: it is {self.state}"
+        )
+
+    def __del__(self) -> None:
+        # A signal handler may have raised before it was set.
+        exception = getattr(self, "_exception", None)
+        if exception is None or self._is_retrieved or not self._is_unexpected(exception):
+            return
+        queue, scope = self.job._queue, self._log_scope
+        call = (scope, self.job, exception, "failed and nobody asked for its outcome")
+        if scope is not None and scope.has_teardown() and running_loop() is not None:
+            queue.run_end(log_in_scope, *call)  # Teardown functions may block the loop.
+        else:
+            log_in_scope(*call)
+
+
+def log_in_scope(scope: Scope | None, job: JobInfo, exception: BaseException, what: str) -> None:
+    """Log what *job* raised where log handlers find its context: in *scope*, or a copy of it."""
+    log = job._queue.log_failure
+    if scope is None or scope.is_current():
+        log(job, exception, what)
+        return
+    try:
+        scope.copy().call(call_as_job, job, log, job, exception, what)
+    except BaseException as error:
+        log(job, exception, what)
+        log(job, error, "could not be logged in its app context")
+
+
+def warn_if_blocking(what: str, until: str) -> None:
+    """Warn who called this package if *what* is about to block an event loop of this thread."""
+    if running_loop() is None:
+        return
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and is_of_this_package(frame):
+        level, frame = level + 1, frame.f_back
+    message = f"{what} blocks the event loop of this thread until {until}"
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
+
+
+def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
+    future = cast("JobFuture[Any]", done)
+    scope = future._scope
+    logged: list[bool] = []
+    try:
+        if scope is not None and scope.is_current():
+            _call_and_log(fn, future, logged)
+        else:
+            future._call_in_scope(_call_and_log, fn, future, logged)
+    except BaseException as error:  # whoever ends the job is not to suffer
+        if not logged:  # Its app context could not be entered.
+            _log_callback(fn, future, error)
+
+
+def _call_and_log(fn: Callable[[Any], object], future: JobFuture[Any], logged: list[bool]) -> None:
+    # Logged in the app context, and raised, as teardown functions are told of it.
+    try:
+        fn(future)
+    except BaseException as error:
+        logged.append(True)
+        _log_callback(fn, future, error)
+        raise
+
+
+def _log_callback(
+    fn: Callable[[Any], object], future: JobFuture[Any], error: BaseException
+) -> None:
+    what = f"ended, and its callback {name_of(fn)} raised"
+    future.job._queue.log_failure(future.job, error, what)
+
+
+def call_as_job(job: JobInfo, fn: Callable[..., T], *args: Any) -> T:
+    """Call *fn* as code of *job*: it finds that as `current_job` in the current contextvars."""
+    running_job.set(job)
+    return fn(*args)
+
+
+def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:
+    for waiter in cast("JobFuture[Any]", future)._take_waiters():
+        waiter.wake()

@@ -1,0 +1,188 @@
+"""Calls and replies as bytes, and errors that name what cannot be pickled."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from io import BytesIO
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..exceptions import NotPicklable, RemoteError
+from ..messages.shown import kind_of, name_of
+from ..messages.traces import keep_as_text, text_of, trace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..jobs.future import JobInfo
+
+__all__ = ["Reply", "dumps_call"]
+
+_FUNCTION = "expected a function at the top level of a module that workers can import"
+_VALUE = "expected what pickle can take, such as ids, paths and plain data"
+
+
+def dumps_call(
+    job: JobInfo,
+    timeout: float | None,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    knows_main: bool,
+) -> bytes:
+    """Pickle who a job is, how long it may take, and its call; functions go by name.
+
+    :param knows_main: whether the reader has the ``__main__`` module of this process
+    :raises NotPicklable: if that cannot be done; it names the function or the argument
+    """
+    try:
+        return _dumps((job.id, job.name, job.key, timeout, fn, args, kwargs), knows_main=knows_main)
+    except _Unfit as error:
+        reason = str(error)
+    for what, value, expected in _parts(job, fn, args, kwargs):
+        why = _why_not(value, knows_main=knows_main)
+        if why is not None:
+            raise NotPicklable(f"{what} cannot be sent to another process: {why}; {expected}")
+    raise NotPicklable(
+        f"the call of the job {job.name!r} cannot be sent to another process: {reason}; {_VALUE}"
+    )
+
+
+class Reply(NamedTuple):
+    """How a call in another process ended, ready to travel.
+
+    :param result: what it returned, pickled; if it failed, the results that a chunk had by then
+    :param error: what it raised, pickled
+    :param trace: the traceback of that, as text
+    """
+
+    result: bytes | None
+    error: bytes | None = None
+    trace: str = ""
+
+    @classmethod
+    def of_result(cls, result: object) -> Reply:
+        """The reply of a call that returned *result*, if that can travel."""
+        try:
+            return cls(_dumps(result))
+        except _Unfit as error:
+            reason = str(error)
+        return cls.of_error(
+            NotPicklable(
+                f"the result of the job, {kind_of(result)}, cannot be sent back from another "
+                f"process: {reason}; {_VALUE}"
+            )
+        )
+
+    @classmethod
+    def of_error(cls, error: BaseException, results: list[Any] | None = None) -> Reply:
+        """The reply of a call that raised *error*; *results* are those before it in a chunk."""
+        try:
+            pickled = _dumps(error)
+            # Many an exception is pickled and cannot be unpickled: its __init__ takes other things.
+            if not isinstance(pickle.loads(pickled), BaseException):
+                raise TypeError("it becomes something else")  # noqa: TRY301 - as what pickle raises
+        except BaseException:
+            kind = type(error)
+            pickled = _dumps(
+                RemoteError(
+                    "the job raised an exception that cannot be sent back from another process: "
+                    f"{kind.__module__}.{kind.__qualname__}: {text_of(error)}"
+                )
+            )
+        return cls(cls.of_result(results).result, pickled, trace_of(error))
+
+    def read(self) -> tuple[Any, BaseException | None]:
+        """The result, and what was raised, there or by the reading; it has no traceback."""
+        try:
+            result = None if self.result is None else pickle.loads(self.result)
+        except BaseException as unreadable:
+            keep_as_text(unreadable)
+            return None, unreadable
+        if self.error is None:
+            return result, None
+        try:
+            error: BaseException = pickle.loads(self.error)
+        except BaseException as unreadable:
+            error = RemoteError(
+                "the job raised an exception that cannot be read in this process "
+                f"({type(unreadable).__name__}): {self.trace.strip().rpartition(chr(10))[2]}"
+            )
+        # Where tblib is at work, as in Dask, an exception is unpickled with a traceback, too.
+        keep_as_text(error, self.trace)
+        return result, error
+
+
+class _Unfit(Exception):
+    """Why a value cannot be pickled.
+
+    Never raised from the error of pickle, whose text and notes show values.
+    """
+
+
+class _Refused(pickle.PicklingError):
+    """An object that the reader cannot find by name."""
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: BytesIO, *, knows_main: bool) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self._knows_main = knows_main
+        self.last: object = None  # what it was at when it failed; of no plain type
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Refuse what the reader cannot find by name, and find ``fn`` behind its decorated name."""
+        self.last = obj
+        module = getattr(obj, "__module__", None)
+        if module == "__main__" and not self._knows_main:
+            raise _Refused("it belongs to the module __main__, which is another one in a worker")
+        if isinstance(obj, FunctionType):
+            found = _find(module, obj.__qualname__)
+            if found is not obj and getattr(found, "fn", None) is obj:
+                return getattr, (found, "fn")
+        return NotImplemented
+
+
+def _dumps(value: object, *, knows_main: bool = True) -> bytes:
+    file = BytesIO()
+    pickler = _Pickler(file, knows_main=knows_main)
+    try:
+        pickler.dump(value)
+        return file.getvalue()
+    except _Refused as error:
+        reason = str(error)
+    except Exception as error:
+        reason = f"pickle raised {type(error).__name__} at {_described(pickler.last)}"
+    raise _Unfit(reason)
+
+
+def _described(obj: object) -> str:
+    return f"the function {name_of(obj)!r}" if isinstance(obj, FunctionType) else kind_of(obj)
+
+
+def _find(module: str | None, qualname: str) -> object:
+    found: Any = sys.modules.get(module or "")
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _parts(
+    job: JobInfo, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[tuple[str, object, str]]:
+    yield f"the function of the job {job.name!r}", fn, _FUNCTION
+    for number, value in enumerate(args, start=1):
+        yield f"argument {number} of the job {job.name!r}, {kind_of(value)},", value, _VALUE
+    for keyword, value in kwargs.items():
+        yield f"the argument {keyword!r} of the job {job.name!r}, {kind_of(value)},", value, _VALUE
+    yield f"the key of the job {job.name!r}, {kind_of(job.key)},", job.key, _VALUE
+
+
+def _why_not(value: object, *, knows_main: bool) -> str | None:
+    try:
+        _dumps(value, knows_main=knows_main)
+    except _Unfit as error:
+        return str(error)
+    return None

@@ -1,0 +1,205 @@
+"""What runs on the far side of a process border.
+
+A worker loads the app once. Each call then runs in an app context of its own and in contextvars of
+its own; coroutines run on a loop that lives as long as the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import pickle
+import sys
+import threading
+from contextvars import Context, ContextVar, copy_context
+from functools import cache
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from flask.cli import ScriptInfo
+
+from ..aio.loop import run_to_its_end
+from ..context import Scope
+from ..exceptions import AppNotFound
+from ..jobs.future import RemoteJobInfo, running_job
+from ..jobs.unawaited import refuse_coroutine
+from ..messages.traces import TracebackText, kinds_of, trace_without_texts
+from ..remote.call import Reply
+from ..runners.around import await_around, call_around
+from ..runners.chunks import Chunk, ChunkFailed
+from ..runners.coroutines import is_coroutine_function
+from ..runners.limits import within
+from ..settings import extension_key
+from ..threads.sync_threads import own_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+
+    from ..runners.around import Around
+    from ..settings import Settings
+
+    LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+__all__ = ["Ticket", "call_coroutine_item", "in_worker", "prepare", "run", "ticket_for"]
+
+# Set by the first call: a process is a worker as a whole, and stays one.
+_is_worker = threading.Event()
+_loading = threading.Lock()
+
+# Of the job that runs: seconds that it may take, and what makes the loop it runs on.
+_timeout: ContextVar[float | None] = ContextVar("flask_executor.timeout")
+_loop_factory: ContextVar[LoopFactory | None] = ContextVar("flask_executor.loop_factory")
+
+# The interpreter that this module was imported in. A spawned one has another; a forked one has
+# another process id.
+_IMPORTED = os.urandom(8).hex()
+
+
+class Ticket(NamedTuple):
+    """What a worker has to know of the process that sends it calls.
+
+    :param origin: tells that process itself from a worker
+    :param app: where to find the app, such as ``"package.module:app"``; None for bare jobs
+    :param prefix: that of the config keys, for messages
+    :param name: the executor's
+    """
+
+    origin: tuple[str, int]
+    app: str | None
+    prefix: str
+    name: str
+    loop_factory: LoopFactory | None
+
+
+def in_worker() -> bool:
+    """Whether this process, or interpreter, is there to run the jobs of another."""
+    return _is_worker.is_set()
+
+
+def ticket_for(app: Flask, settings: Settings, *, knows_main: bool) -> Ticket:
+    """What the workers of *app* have to know; the app is found as a global of its own module.
+
+    :param knows_main: whether they have the ``__main__`` module of this process
+    :raises AppNotFound: if it is none, and ``EXECUTOR_APP`` does not say where it is
+    """
+    path = None
+    if settings.push_app_context:
+        path = settings.app or _path_of(app, settings.prefix, knows_main=knows_main)
+    return Ticket(_origin(), path, settings.prefix, settings.name, settings.loop_factory)
+
+
+def prepare(ticket: Ticket) -> None:
+    """Make this process a worker and load the app; in the worker.
+
+    :raises AppNotFound: if the app cannot be loaded
+    """
+    if ticket.origin == _origin():
+        raise RuntimeError(
+            "the pool runs its calls in the process that submits them, and was taken for one that "
+            f"does not; give what {ticket.prefix}TYPE names an attribute: in_process = True"
+        )
+    _is_worker.set()
+    if ticket.app is not None:
+        with _loading:
+            _load_app(ticket.app, ticket.prefix)
+
+
+def run(ticket: Ticket, call: bytes) -> Reply:
+    """Run a call in a worker; what it raises is in the reply."""
+    return Context().run(_run, ticket, call)
+
+
+def call_coroutine_item(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call *fn* for an item of a chunk and run its coroutine; in a worker, inside a job."""
+    return _call(fn, args, {})
+
+
+def _origin() -> tuple[str, int]:
+    return _IMPORTED, os.getpid()
+
+
+def _path_of(app: Flask, prefix: str, *, knows_main: bool) -> str:
+    module = sys.modules.get(app.import_name)
+    names = [name for name, value in vars(module).items() if value is app] if module else []
+    if not names:
+        why = f"it is no global of the module {app.import_name!r}"
+    elif app.import_name == "__main__" and not knows_main:
+        why = "it belongs to the module __main__, which is another one in a worker"
+    else:
+        return f"{app.import_name}:{names[0]}"
+    raise AppNotFound(
+        f"workers cannot find the app {app.name!r}: {why}; set {prefix}APP to where it is, such as "
+        "'package.module:app' or 'package.module:create_app()'"
+    )
+
+
+@cache
+def _load_app(path: str, prefix: str) -> Flask:
+    try:
+        return ScriptInfo(path, set_debug_flag=False).load_app()
+    except BaseException as error:
+        failure = AppNotFound(
+            f"a worker could not load the app {_without_arguments(path)!r}: {kinds_of(error)} (see "
+            f"the setting {prefix}APP, and the traceback, which has no texts: they may be secret)"
+        )
+        failure.__cause__ = TracebackText(trace_without_texts(error))
+    raise failure  # here, where *error* does not become its context
+
+
+def _without_arguments(path: str) -> str:
+    factory, _, arguments = path.partition("(")
+    return path if arguments.strip() in {"", ")"} else f"{factory}(...)"
+
+
+def _run(ticket: Ticket, call: bytes) -> Reply:
+    try:
+        prepare(ticket)
+        app = None if ticket.app is None else _load_app(ticket.app, ticket.prefix)
+        id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
+        running_job.set(RemoteJobInfo(id_, name, key))
+        _timeout.set(timeout)
+        _loop_factory.set(ticket.loop_factory)
+        around = _around_of(app, ticket.name)
+        return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs, around))
+    except ChunkFailed as failed:
+        return Reply.of_error(failed.__cause__ or failed, failed.results)
+    except BaseException as error:
+        return Reply.of_error(error)
+
+
+def _around_of(app: Flask | None, name: str) -> Around:
+    # What the app's own executor here has registered while the app was loaded.
+    served = None if app is None else app.extensions.get(extension_key(name))
+    return () if served is None else cast("Around", served.queue.executor._around)
+
+
+def _call(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], around: Around = ()
+) -> Any:
+    job = running_job.get()
+    if is_coroutine_function(fn):
+        work = await_around(around, job, fn, args, kwargs) if around else fn(*args, **kwargs)
+        runner = _runner_of(threading.get_ident(), _loop_factory.get())
+        with own_thread():
+            work = within(work, _timeout.get(), job.name)
+            result = run_to_its_end(runner.get_loop(), work, copy_context())
+    elif not around:
+        result = fn(*args, **kwargs)
+    elif isinstance(fn, Chunk):
+        result = fn.call_around(around, job, args)
+    else:
+        result = call_around(around, job, fn, args, kwargs)
+    if type(result) is CoroutineType:
+        refuse_coroutine(job.name, result)
+    return result
+
+
+@cache
+def _runner_of(thread: int, loop_factory: LoopFactory | None) -> asyncio.Runner:  # noqa: ARG001
+    # No threading.local: in a thread of an interpreter pool, that is another one for each call.
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    atexit.register(runner.close)
+    return runner

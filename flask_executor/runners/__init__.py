@@ -1,0 +1,1 @@
+"""How a job runs, from its start to its end."""

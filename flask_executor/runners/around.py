@@ -1,0 +1,70 @@
+"""Calls with the context managers around them that `Executor.around_job` has registered."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from ..jobs.future import name_of
+from ..jobs.unawaited import refuse_coroutine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..jobs.future import JobInfo
+
+    Around = Sequence[Callable[[JobInfo], AbstractContextManager[Any]]]
+
+__all__ = ["await_around", "call_around", "enter_around"]
+
+
+def enter_around(stack: ExitStack[Any], around: Around, job: JobInfo) -> None:
+    """Enter on *stack* what each function of *around* makes for *job*, the first one outermost.
+
+    :raises TypeError: if a function returns no context manager
+    """
+    for make in tuple(around):  # Others may be registered meanwhile.
+        manager = make(job)
+        if not isinstance(manager, AbstractContextManager):
+            raise TypeError(
+                f"{name_of(make)!r}, which around_job has registered, returned "
+                f"a {type(manager).__name__}; expected a context manager"
+            )
+        stack.enter_context(manager)
+
+
+def call_around(
+    around: Around,
+    job: JobInfo,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call *fn*; None if a context manager suppresses what it raises, as in a ``with`` block."""
+    stack: ExitStack[bool] = ExitStack()
+    with stack:
+        enter_around(stack, around, job)
+        result = fn(*args, **kwargs)
+        if type(result) is CoroutineType:  # Told here, where context managers hear of it.
+            refuse_coroutine(job.name, result)
+        return result
+    return None
+
+
+async def await_around(
+    around: Around,
+    job: JobInfo,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Do as `call_around` does with a coroutine function, and await its coroutine."""
+    stack: ExitStack[bool] = ExitStack()
+    with stack:
+        enter_around(stack, around, job)
+        result = await fn(*args, **kwargs)
+        if type(result) is CoroutineType:
+            refuse_coroutine(job.name, result)
+        return result
+    return None

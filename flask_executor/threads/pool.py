@@ -1,0 +1,233 @@
+"""Threads that run calls, and end when they are told to."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from _thread import start_new_thread
+from collections import deque
+from contextlib import contextmanager
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from ..threads.conditions import LightEvent, RLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["Threads", "start_thread"]
+
+_Call = tuple["Callable[..., object]", tuple[Any, ...]]
+
+
+class Threads:
+    """A pool of threads, each started when a call finds no other idle.
+
+    The stdlib's pool makes a future for each call, and its threads hold up the end of the
+    interpreter for as long as a call takes. These need not.
+
+    :param max_threads: how many there are at a time; more calls wait
+    :param name: the beginning of the threads' names
+    :param daemon: whether the interpreter may end while they are at work
+    """
+
+    def __init__(self, max_threads: int, name: str, *, daemon: bool) -> None:
+        self._max_threads = max_threads
+        self._name = name
+        self._daemon = daemon
+        self._shared = _Shared()
+        # Whoever lets go of the pool lets go of its threads.
+        weakref.finalize(self, _dismiss, self._shared).atexit = False
+
+    def run(self, fn: Callable[..., object], *args: Any) -> None:
+        """Have a thread call *fn*, which must not raise.
+
+        :raises RuntimeError: after `shutdown`, or if no thread can be started and none is there
+        :raises MemoryError: if there is none for the first thread
+        """
+        shared = self._shared
+        with shared.lock:
+            if shared.idle:
+                shared.hand_over((fn, args))
+                return
+        self._begin((fn, args), is_new=True)
+
+    @contextmanager
+    def one_more(self) -> Generator[None]:
+        """While the block runs, there may be one thread more: one of them may be in it."""
+        shared = self._shared
+        call = None
+        with shared.lock:
+            self._max_threads += 1
+            if shared.backlog and not shared.idle:
+                call = shared.backlog.popleft()
+        try:
+            if call is not None:
+                self._begin(call, is_new=False)
+            yield
+        finally:
+            with shared.lock:
+                self._max_threads -= 1
+
+    def shutdown(self, *, wait: bool = True) -> None:
+        """Take no more calls; those that have come are still made.
+
+        :param wait: whether to wait for them
+        """
+        _dismiss(self._shared)
+        if wait:
+            for thread in self._shared.threads.copy():
+                if thread.ident is not None:  # It is being started, for a call after this one.
+                    thread.join()
+
+    def _begin(self, call: _Call, *, is_new: bool) -> None:
+        """Give *call* to an idle thread, to a new one, or to the one that is idle next."""
+        shared = self._shared
+        thread = None
+        try:
+            with shared.lock:
+                if shared.is_over and is_new:
+                    raise RuntimeError("cannot schedule new futures after shutdown")  # noqa: TRY301
+                if shared.idle:
+                    shared.hand_over(call)
+                    return
+                if len(shared.threads) >= self._max_threads:
+                    shared.backlog.append(call)
+                    return
+                # The thread keeps its arguments as long as it lives: the call comes another way.
+                inbox = _Inbox()
+                inbox.call = call
+                thread = threading.Thread(
+                    target=_work,
+                    args=(shared, inbox),
+                    name=f"{self._name}_{len(shared.threads)}",
+                    daemon=self._daemon,
+                )
+                shared.threads.add(thread)
+                # Not before: some forks are told to nobody.
+                shared.pid = os.getpid()
+            # Without the lock: a garbage collection in the other thread may log a failure, and log
+            # handlers may submit.
+            start_thread(thread)
+        except (RuntimeError, MemoryError):
+            if thread is None or not shared.is_left_to_others(thread, call):
+                raise
+        except BaseException:  # of a signal handler, and the thread may run all the same
+            if thread is not None and thread.ident is None:
+                shared.threads.discard(thread)
+            raise
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start *thread*, which inherits no contextvars of the calling thread.
+
+    :raises RuntimeError: if the system, or the interpreter as it ends, starts no more threads
+    :raises MemoryError: if there is none for its stack
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _start(thread)
+        return
+    # A signal handler that raises in the middle of `Thread.start` would leave a lock of the thread
+    # held, and the thread would wait for it for ever. Such handlers run in the main thread only.
+    errors: list[BaseException] = []
+    is_over = LightEvent()
+    start_new_thread(_start_for_another, (thread, errors, is_over))
+    is_over.wait()
+    if errors:
+        raise errors.pop()
+
+
+def _start(thread: threading.Thread) -> None:
+    # Where threads inherit their creator's contextvars, this one inherits none.
+    Context().run(thread.start)
+
+
+def _start_for_another(
+    thread: threading.Thread, errors: list[BaseException], is_over: LightEvent
+) -> None:
+    try:
+        _start(thread)
+    except BaseException as error:
+        errors.append(error)
+    finally:
+        is_over.set()
+
+
+class _Inbox:
+    """Where a thread waits for its next call.
+
+    No `queue.SimpleQueue`: gevent may have patched that and not threads.
+    """
+
+    def __init__(self) -> None:
+        self.call: _Call | None = None
+        self.has_come = threading.Lock()
+        self.has_come.acquire()
+
+
+class _Shared:
+    """What a pool and its threads have in common: they do not hold the pool."""
+
+    def __init__(self) -> None:
+        # Reentrant, as a garbage collection anywhere may let go of a pool.
+        self.lock = RLock()  # guards all below
+        # A thread adds itself, too: it is taken out if a signal handler raises as it is started.
+        self.threads: set[threading.Thread] = set()
+        self.idle: list[_Inbox] = []
+        self.backlog: deque[_Call] = deque()
+        self.is_over = False
+        self.pid = 0  # of the process that has the threads; 0 if there are none
+
+    def hand_over(self, call: _Call | None) -> None:
+        """Give *call* to an idle thread, or end that; with the lock held."""
+        # Only `release` is called: at any call before, a signal handler could raise, and the thread
+        # would be lost.
+        inbox = self.idle[-1]
+        del self.idle[-1]
+        inbox.call = call
+        inbox.has_come.release()
+
+    def is_left_to_others(self, thread: threading.Thread, call: _Call) -> bool:
+        """Whether there are others that make the *call* of a thread that could not be started."""
+        with self.lock:
+            self.threads.discard(thread)
+            if all(other.ident is None for other in self.threads):
+                return False
+            if self.idle:
+                self.hand_over(call)
+            else:
+                self.backlog.append(call)
+            return True
+
+    def next_call(self, inbox: _Inbox) -> _Call | None:
+        """The next call for an idle thread, which waits for it; None if it is to end."""
+        with self.lock:
+            if self.backlog:
+                return self.backlog.popleft()
+            if self.is_over:
+                return None
+            self.idle.append(inbox)
+        inbox.has_come.acquire()
+        call, inbox.call = inbox.call, None
+        return call
+
+
+def _work(shared: _Shared, inbox: _Inbox) -> None:
+    shared.threads.add(threading.current_thread())
+    call, inbox.call = inbox.call, None
+    while call is not None:
+        fn, args = call
+        del call
+        fn(*args)
+        del fn, args
+        call = shared.next_call(inbox)
+
+
+def _dismiss(shared: _Shared) -> None:
+    if shared.pid not in {0, os.getpid()}:
+        return  # A forked process has neither the threads nor perhaps the lock.
+    with shared.lock:
+        shared.is_over = True
+        while shared.idle:
+            shared.hand_over(None)

@@ -1,0 +1,278 @@
+"""The threads in which asgiref's `sync_to_async` calls plain functions.
+
+Functions that use an object of one thread, such as an SQLite connection, have to share a thread.
+`sync_to_async` takes the thread that waits for the coroutine, or else the thread of the context, or
+else the one thread of the process. asgiref has no public way to say which threads these are: this
+module uses its private names, and no other module does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asgiref.current_thread_executor import CurrentThreadExecutor
+from asgiref.sync import AsyncToSync, SyncToAsync, _restore_context
+
+from ..threads.conditions import LightCondition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+__all__ = [
+    "CONTEXT_THREAD",
+    "IN_PROCESS_THREAD",
+    "WAITING_THREAD",
+    "OwnThread",
+    "WaitingThread",
+    "context_threads",
+    "end_thread",
+    "leave_threads_of_submitter",
+    "own_thread",
+    "take_over",
+]
+
+T = TypeVar("T")
+
+
+def _find_variable() -> tuple[ContextVar[Any], Any]:
+    # An asgiref Local keeps all in one variable, which takes much less time to read than it.
+    AsyncToSync.executors.current = None
+    [(variable, value)] = copy_context().items()
+    return variable, value
+
+
+WAITING_THREAD, _NO_THREAD = Context().run(_find_variable)
+"""The thread that waits for the running coroutine, in the form of an asgiref Local."""
+CONTEXT_THREAD: ContextVar[Any] = SyncToAsync.thread_sensitive_context
+"""The key of the context's thread in asgiref's table of such threads."""
+IN_PROCESS_THREAD: ContextVar[bool] = SyncToAsync.deadlock_context
+"""Whether the thread of the process waits for the running code."""
+
+_LocalValue = type(_NO_THREAD)
+_UNSET: Any = object()
+_thread_local = SyncToAsync.threadlocal
+_table = SyncToAsync.context_to_thread_executor
+
+# It is inside the WeakKeyDictionary, and much cheaper to ask whether it is empty.
+context_threads: dict[Any, Any] = _table.data  # type: ignore[attr-defined]
+"""The threads that contexts have, by weak references to their keys."""
+
+
+def leave_threads_of_submitter() -> None:
+    """Forget the threads of a job's submitter; in the job's contextvars, which are a copy."""
+    WAITING_THREAD.set(_NO_THREAD)
+    IN_PROCESS_THREAD.set(False)
+    if CONTEXT_THREAD.get(None) is not None:
+        CONTEXT_THREAD.set(OwnThread())
+
+
+@contextmanager
+def own_thread() -> Generator[None]:
+    """Give a coroutine job that runs in the block a thread of its own."""
+    thread = OwnThread()
+    CONTEXT_THREAD.set(thread)
+    try:
+        yield
+    finally:
+        end_thread(thread)
+
+
+def take_over(context: Context) -> None:
+    """Set the contextvars as they are in *context*, but for the thread that waits."""
+    # As asgiref does it.
+    for variable, value in context.items():
+        if variable is not WAITING_THREAD and variable.get(_UNSET) is not value:
+            variable.set(_of_this_thread(value) if type(value) is _LocalValue else value)
+
+
+def _of_this_thread(local_value: Any) -> Any:
+    # asgiref notes the thread that the value of a Local belongs to.
+    if _LocalValue is dict:
+        return local_value
+    return _LocalValue(threading.get_ident(), local_value.data)
+
+
+class OwnThread:
+    """The key of a thread that calls the plain functions of one job, and starts with the first.
+
+    It costs less than a `ThreadSensitiveContext`. A coroutine job is such a key itself.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    _exited = False
+    """As asgiref asks of its own keys."""
+
+
+def end_thread(key: object) -> None:
+    """End the thread of *key*, if there is one, once it has made the calls that it was given.
+
+    A task of a job that goes on gets another thread when it needs one, which ends with it.
+    """
+    thread = _table.pop(key, None)  # type: ignore[call-overload]
+    if thread is not None:
+        thread.shutdown(wait=False)  # To wait would block the loop.
+
+
+class WaitingThread(CurrentThreadExecutor):
+    """Has the calling thread call plain functions for a coroutine while it waits for its outcome.
+
+    A task that goes on after the coroutine gets a thread that waits further out, or else a new one,
+    which ends with the task.
+    """
+
+    _work_ready: threading.Condition
+    _result: Any = None
+    _exception: BaseException | None = None
+    _is_done = False
+    _new_thread: ThreadPoolExecutor | None = None  # guarded by _work_ready
+
+    def __init__(self) -> None:
+        # All that asgiref's `__init__` does, but for its condition, which takes long to make.
+        self._work_thread = threading.current_thread()
+        self._work_items = deque()
+        self._work_ready = LightCondition()
+        self._broken = False
+        self._old_executor = None
+        if WAITING_THREAD.get(None) is not None:
+            self._old_executor = getattr(AsyncToSync.executors, "current", None)
+        # asgiref's notes on the function that this thread calls for another coroutine, if it does.
+        self._notes = vars(_thread_local)
+
+    def done(self) -> bool:
+        """Whether the coroutine has ended."""
+        return self._is_done
+
+    def set_result(self, result: Any) -> None:
+        """End the waiting of the thread, which returns *result*."""
+        self._result = result
+        self._end()
+
+    def set_exception(self, exception: BaseException) -> None:
+        """End the waiting of the thread, which raises *exception*."""
+        self._exception = exception
+        self._end()
+
+    def _end(self) -> None:
+        with self._work_ready:
+            self._is_done = self._broken = True
+            self._work_ready.notify_all()
+
+    def result(self) -> Any:
+        """Call functions until there is the outcome; in the thread that waits."""
+        while (item := self._next_item()) is not None:
+            item.run()
+            del item
+        # A task that goes on may hold this object.
+        result, self._result = self._result, None
+        exception, self._exception = self._exception, None
+        try:
+            if exception is not None:
+                raise exception
+            return result
+        finally:
+            del exception  # It holds this frame.
+
+    def begin(
+        self, call: Callable[[], Coroutine[Any, Any, T]], handled: BaseException | None
+    ) -> Coroutine[Any, Any, T]:
+        """Make the coroutine of *call*; on the loop, in a copy of the thread's contextvars.
+
+        :param handled: the exception that the thread handles, which the coroutine sees as well
+        """
+        for value in copy_context().values():
+            if type(value) is _LocalValue:
+                _restore_context(copy_context())  # asgiref notes the thread that each belongs to.
+                break
+        WAITING_THREAD.set(_local_value(self))
+        if handled is not None:
+            call = partial(_call_while_handling, handled, call)
+        if self._notes.get("main_event_loop") is asyncio.get_running_loop():
+            return _call_as_noted_task(self._notes["task_context"], call)
+        return call()
+
+    def hand_over(self) -> None:
+        """Have another thread call the functions from now on, as this one waits no more."""
+        with self._work_ready:
+            self._broken = True
+            left, self._work_items = self._work_items, deque()
+        for item in left:
+            self._submit_to_new_thread(item.run)
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Have *fn* called in the thread that waits, or in one that has taken its place.
+
+        :raises RuntimeError: in the thread that waits
+        """
+        try:
+            return super().submit(_call_with_notes, fn, *args, **kwargs)
+        except RuntimeError:
+            if not self._broken:
+                raise
+        return self._submit_to_new_thread(fn, *args, **kwargs)
+
+    def _next_item(self) -> Any:
+        with self._work_ready:
+            while not self._work_items:
+                if self._broken:
+                    return None
+                self._work_ready.wait()
+            return self._work_items.popleft()
+
+    def _submit_to_new_thread(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        with self._work_ready:
+            if self._new_thread is None:
+                self._new_thread = ThreadPoolExecutor(max_workers=1)
+        return self._new_thread.submit(fn, *args, **kwargs)
+
+
+def _call_with_notes(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    # asgiref notes for later code of this thread which loop the function was called for, and lets
+    # the note stand. Its own loop ends with the coroutine, but the executor's goes on.
+    notes = vars(_thread_local)
+    before = notes.copy()
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        notes.clear()
+        notes.update(before)
+
+
+async def _call_as_noted_task(
+    noted: list[asyncio.Task[Any] | None], call: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    # When the other coroutine is cancelled, asgiref cancels the tasks in this list, and awaits
+    # them on the loop of that coroutine.
+    task = asyncio.current_task()
+    noted.append(task)
+    try:
+        return await call()
+    finally:
+        noted.remove(task)
+
+
+def _local_value(current: CurrentThreadExecutor) -> Any:
+    """The value of an asgiref Local that has this attribute, in the calling thread."""
+    values = {"current": current}
+    return values if _LocalValue is dict else _LocalValue(threading.get_ident(), values)
+
+
+async def _call_while_handling(
+    handled: BaseException, call: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    trace = handled.__traceback__
+    try:
+        raise handled  # noqa: TRY301 - so that sys.exc_info() has it
+    except BaseException:
+        # Without this frame, which it would hold. A frozen dataclass would refuse the assignment.
+        BaseException.with_traceback(handled, trace)
+        return await call()
+    finally:
+        del handled, trace
