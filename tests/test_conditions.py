@@ -5,8 +5,8 @@ from concurrent.futures import Future
 
 import pytest
 from flask import Flask
-from flask_executor.threads.pool.conditions import LightCondition
 
+from flask_executor.threads.conditions import LightCondition
 from tests.conftest import WAIT, Gate, MakeExecutor
 
 

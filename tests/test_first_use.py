@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from flask import Flask
-from flask_executor.threads.pool.attempts import SharedAttempt
 
 from flask_executor import Executor, Stats
+from flask_executor.threads.attempts import SharedAttempt
 from tests.conftest import WAIT, MakeExecutor, at_once
 
 

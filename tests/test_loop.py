@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import uvloop
 from flask import Flask
-from flask_executor.aio.streams.loop import LoopThread, Mailbox
 
 from flask_executor import Executor, ExecutorClosed
+from flask_executor.aio.loop import LoopThread, Mailbox
 from flask_executor.exceptions import InvalidSetting
 from tests.conftest import WAIT, app_log, at_once
 

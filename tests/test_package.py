@@ -88,7 +88,7 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
         assert value.__doc__ != type(value).__doc__, "it has only its type's docstring"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_module_imports_only_modules_before_it(path: Path) -> None:
     name = dotted(path)
     if path.name == "__init__.py" and path.parent != PACKAGE:

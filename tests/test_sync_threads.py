@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
-from flask_executor.threads.pool.sync_threads import WaitingThread
 
 from flask_executor import JobTimeout
+from flask_executor.threads.sync_threads import WaitingThread
 from tests.conftest import WAIT
 
 
