@@ -17,7 +17,6 @@ import warnings
 import weakref
 from concurrent.futures import Future
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from asgiref.local import Local
@@ -25,9 +24,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from flask import g, stream_with_context
 
 from flask_executor import Executor
-from tests.conftest import WAIT, at_once
-
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT, WAIT, at_once
 
 
 @pytest.fixture(params=[None, "uvloop:new_event_loop"])

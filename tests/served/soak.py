@@ -1,6 +1,6 @@
 """Loads a server for minutes and kills its workers meanwhile: every accepted job is accounted for.
 
-    python tests/soak.py --minutes 5
+    python tests/served/soak.py --minutes 5
 
 A worker that is asked to end, with SIGTERM or after its --max-requests, has to run what it has
 accepted, or to say what it gives up. Only SIGKILL may cost a job without a word. The exit status is

@@ -1,4 +1,4 @@
-"""The app that test_async_views.py has served: its async views run on the executor's loop."""
+"""The app that test_served_async_views.py has served: its async views run on our loop."""
 
 from __future__ import annotations
 

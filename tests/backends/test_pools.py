@@ -162,7 +162,10 @@ def test_a_pool_that_does_not_tell_its_size_has_that_of_the_settings(
         ),
         ("no.such.module:factory", "'no.such.module:factory', which cannot be imported: "),
         ("tests.remote_app:nothing", "'tests.remote_app:nothing', which cannot be imported: "),
-        ("tests.test_pools:seen", "which is a value of the type list; expected what can be called"),
+        (
+            "tests.backends.test_pools:seen",
+            "which is a value of the type list; expected what can be called",
+        ),
     ],
 )
 def test_a_type_that_is_none_is_refused_by_init_app(app: Flask, type_: str, message: str) -> None:

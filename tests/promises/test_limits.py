@@ -15,7 +15,7 @@ from flask import Flask, g
 
 from flask_executor import Executor, JobFuture, JobTimeout, current_job, job_failed
 from tests.conftest import WAIT, Gate, MakeExecutor, app_log
-from tests.test_loop import run
+from tests.unit.test_loop import run
 
 
 def wait_to_be_stopped() -> str:

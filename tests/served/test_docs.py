@@ -27,8 +27,8 @@ from flask import Flask, request, request_started
 import flask_executor
 from flask_executor import Executor, exceptions, signals, testing
 from flask_executor.settings import Settings
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 # There jobs, callbacks or teardown functions fail on purpose, and the log is to say so.

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, WAIT
-from tests.test_servers import ADDRESS, NOT_KEPT_ALIVE, stop
+from tests.served.servers import ADDRESS, APPS, NOT_KEPT_ALIVE, stop
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").is_dir(), reason="there is no list of a process's threads"
@@ -27,7 +27,7 @@ class Server:
     """A server in debug mode, of an app that is there to be changed."""
 
     def __init__(self, folder: Path, type_: str) -> None:
-        self.module = Path(shutil.copy(ROOT / "tests" / "reloaded_app.py", folder))
+        self.module = Path(shutil.copy(APPS / "reloaded_app.py", folder))
         self._process = subprocess.Popen(
             # What others change in the project meanwhile is no reason to reload.
             [

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 
 from tests.conftest import ROOT, WAIT
-from tests.test_servers import TESTS, served
+from tests.served.servers import APPS, served
 
 GOES_ON = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="asyncio does not go on in a child there"
@@ -311,7 +311,7 @@ def test_under_gunicorn_with_preload_each_worker_has_its_own_pool_and_the_master
         "deployed_app:app"
     )
 
-    with served(command, TESTS) as client:
+    with served(command, APPS) as client:
         answers: dict[int, dict[str, str]] = {}
         while len(answers) < 2:
             pid, cube = client.get("/pid").json()

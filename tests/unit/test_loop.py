@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from functools import partial
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -20,9 +19,7 @@ from flask import Flask
 from flask_executor import Executor, ExecutorClosed
 from flask_executor.aio.loop import LoopThread, Mailbox
 from flask_executor.exceptions import InvalidSetting
-from tests.conftest import WAIT, app_log, at_once
-
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT, WAIT, app_log, at_once
 
 # What the programs for a process of their own begin with.
 PRELUDE = """
@@ -138,7 +135,7 @@ def test_a_factory_that_cannot_be_imported_is_refused_by_init_app(app, value):
 
 
 def test_what_the_factory_raises_reaches_the_caller_and_nothing_hangs(app, executors):
-    executor = executors(app, loop_factory="tests.test_loop:failing_factory", async_views=True)
+    executor = executors(app, loop_factory="tests.unit.test_loop:failing_factory", async_views=True)
     calls = [
         lambda: executor.submit(double, 1),
         lambda: executor.options(delay=1).submit(abs, -1),

@@ -28,10 +28,8 @@ from flask_executor import (
     job_started,
     job_succeeded,
 )
-from tests import around_app
-from tests.conftest import WAIT, Gate, MakeExecutor
-
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT, WAIT, Gate, MakeExecutor
+from tests.promises import around_app
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -462,7 +460,7 @@ def test_a_failed_job_leaves_nothing_to_the_garbage_collector(
 
 @pytest.fixture(params=["process", "tests.remote_app:loky"])
 def far(app: Flask, executors: MakeExecutor, request: pytest.FixtureRequest) -> Executor:
-    app.config["EXECUTOR_APP"] = "tests.around_app:app"
+    app.config["EXECUTOR_APP"] = "tests.promises.around_app:app"
     return executors(app, type=request.param, max_workers=1, mp_context="forkserver")
 
 
@@ -470,14 +468,14 @@ def far(app: Flask, executors: MakeExecutor, request: pytest.FixtureRequest) -> 
 def test_a_worker_enters_what_its_own_app_registers(far: Executor, fn: Any) -> None:
     future = far.submit(fn)
 
-    text = f"{fn.__name__} {future.id} of tests.around_app"
+    text = f"{fn.__name__} {future.id} of tests.promises.around_app"
     assert future.result(WAIT) == (text, f"inside of {text}")
 
 
 def test_a_worker_enters_those_of_the_executor_of_that_name(
     app: Flask, executors: MakeExecutor
 ) -> None:
-    settings = {"type": "process", "max_workers": 1, "app": "tests.around_app:app"}
+    settings = {"type": "process", "max_workers": 1, "app": "tests.promises.around_app:app"}
     mail = executors(app, name="mail", **settings)
     unknown = executors(app, name="unknown", **settings)
 
@@ -499,7 +497,7 @@ def test_a_worker_shows_them_what_the_job_raises(far: Executor, tmp_path: Path, 
 
     assert isinstance(future.exception(WAIT), LookupError)
     report = (tmp_path / "report").read_text()
-    assert report == f"{fn.__name__} {future.id} of tests.around_app: LookupError(3)"
+    assert report == f"{fn.__name__} {future.id} of tests.promises.around_app: LookupError(3)"
 
 
 @pytest.mark.parametrize("fn", [around_app.look_up, around_app.look_up_item])
@@ -519,7 +517,7 @@ def test_a_chunk_in_a_worker_has_one_that_sees_what_an_item_raises(
 def test_a_chunk_in_a_worker_cannot_be_made_to_succeed(
     app: Flask, executors: MakeExecutor, tmp_path: Path
 ) -> None:
-    app.config["EXECUTOR_APP"] = "tests.around_app:create_forgiving_app()"
+    app.config["EXECUTOR_APP"] = "tests.promises.around_app:create_forgiving_app()"
     executor = executors(app, type="process", max_workers=1)
     paths = [str(tmp_path / "report")] * 4
 

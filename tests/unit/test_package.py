@@ -16,8 +16,8 @@ import pytest
 from werkzeug.local import LocalProxy
 
 import flask_executor
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "flask_executor"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -172,7 +172,7 @@ def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
     texts = {"README.md", "CHANGES.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml"}
-    tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*.py")}
+    tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")}
     assert texts | tests <= names
 
 

@@ -32,12 +32,12 @@ from flask_executor import (
     job_succeeded,
 )
 from tests import remote_app
-from tests.conftest import WAIT, Cluster, Door, MakeExecutor
+from tests.conftest import ROOT, WAIT, Cluster, Door, MakeExecutor
 
 # The other threads of this process hold no lock that a forked child would need.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 
 TYPES = ["thread", "inline", "process", "interpreter", "dask"]
 # By what stands in EXECUTOR_TYPE, and for processes the start method.

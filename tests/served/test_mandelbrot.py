@@ -12,13 +12,13 @@ import signal
 import struct
 import sys
 import zlib
-from pathlib import Path
 
 import pytest
 
-from tests.test_servers import served
+from tests.conftest import ROOT
+from tests.served.servers import served
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 SMALL = {"width": 60, "depth": 40}
 
@@ -214,7 +214,7 @@ def test_workers_find_the_app_where_flask_run_has_loaded_it(load, config):
     example = load(**config)
     command = "flask --app examples/mandelbrot run --port 0"
     # SIGTERM would end it at once, and a Dask worker that it leaves behind may log that.
-    with served(command, EXAMPLES.parent, signal.SIGINT) as client:
+    with served(command, ROOT, signal.SIGINT) as client:
         page = client.get("/", params=SMALL).text
 
     assert f"<dt>EXECUTOR_TYPE</dt><dd>{config['executor_type']}</dd>" in page

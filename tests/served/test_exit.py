@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, WAIT
-from tests.test_servers import ADDRESS, TESTS, read_to_address, served, start
+from tests.served.servers import ADDRESS, APPS, read_to_address, served, start
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading, time
@@ -182,7 +182,7 @@ def test_gunicorns_max_requests_loses_no_job_that_fits_the_time(
         f"gunicorn --max-requests 1 -k {worker} -b 127.0.0.1:0 --no-control-socket deployed_app:app"
     )
 
-    with served(command, TESTS) as client:
+    with served(command, APPS) as client:
         pids = {client.post(f"/notes/{name}/50").text for name in "abc"}
 
     assert len(pids) > 1
@@ -206,7 +206,7 @@ def test_a_sigterm_for_gunicorn_finishes_what_it_can_and_names_the_rest(
         "deployed_app:app"
     )
 
-    with start(command, TESTS) as process:
+    with start(command, APPS) as process:
         log = read_to_address(process.stderr)
         url = ADDRESS.search(log)[0]
         httpx.post(f"{url}/notes/first/10", trust_env=False)

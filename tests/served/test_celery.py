@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT, WAIT
 
-WORKER = ["-m", "celery", "-A", "tests.celery_app:queue", "worker", "-P", "prefork", "-c", "1"]
-START = ["-c", "from tests.celery_app import start_job; start_job.delay()"]
+WORKER = ["-m", "celery", "-A", "tests.served.celery_app:queue", "worker", "-Pprefork", "-c1"]
+START = ["-c", "from tests.served.celery_app import start_job; start_job.delay()"]
 
 
 def test_a_prefork_worker_finishes_its_jobs_at_the_signal_of_its_end(tmp_path: Path) -> None:

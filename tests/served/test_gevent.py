@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -16,16 +15,15 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, WAIT, Door
-from tests.test_servers import (
+from tests.served.servers import (
     ADDRESS,
+    APPS,
     check_that_jobs_know_their_own_request,
     read_to_address,
     served,
     start,
     stop,
 )
-
-TESTS = Path(__file__).parent
 
 SERVER = "gunicorn -k gevent -b 127.0.0.1:0 --no-control-socket served_gevent:app"
 
@@ -56,7 +54,7 @@ NO_LOOP = (
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with served(SERVER, TESTS) as client:
+    with served(SERVER, APPS) as client:
         yield client
 
 
@@ -394,7 +392,7 @@ def ada_at(door: Door) -> dict[str, Any]:
 def running_server(
     command: str = SERVER,
 ) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-    with start(command, TESTS) as process:
+    with start(command, APPS) as process:
         try:
             address = ADDRESS.search(read_to_address(process.stderr))[0]
             with httpx.Client(base_url=address, timeout=WAIT, trust_env=False) as client:

@@ -7,11 +7,13 @@ import importlib
 import re
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+
 FIBONACCI = [1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987]
 
 

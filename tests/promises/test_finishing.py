@@ -14,7 +14,7 @@ from flask import Flask
 
 from flask_executor import Executor, ExecutorClosed, JobFuture
 from tests.conftest import WAIT, Gate, MakeExecutor
-from tests.test_exit import run
+from tests.served.test_exit import run
 
 Way = Callable[[Executor], list[int]]
 

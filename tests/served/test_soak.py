@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.soak import Load, count
+from tests.served.soak import Load, count
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_a_few_seconds_of_load_and_kills_leave_no_job_unaccounted_for(kind: str) -> None:
-    command = f"tests/soak.py --seconds 3 --kill-every 0.5 --clients 4 --type {kind}"
+    command = f"tests/served/soak.py --seconds 3 --kill-every 0.5 --clients 4 --type {kind}"
 
     done = subprocess.run(
         [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=False

@@ -15,7 +15,7 @@ FOLDER = Path(os.environ["CELERY_FOLDER"])
 
 app = Flask(__name__)
 executor = Executor(app)
-queue = Celery("tests.celery_app", broker="filesystem://")
+queue = Celery("tests.served.celery_app", broker="filesystem://")
 queue.conf.broker_transport_options = {
     "data_folder_in": str(FOLDER / "queue"),
     "data_folder_out": str(FOLDER / "queue"),
