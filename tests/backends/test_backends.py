@@ -32,7 +32,8 @@ from flask_executor import (
     job_succeeded,
 )
 from tests import remote_app
-from tests.conftest import ROOT, WAIT, Cluster, Door, MakeExecutor
+from tests.backends.dask_cluster import Cluster
+from tests.support import ROOT, WAIT, Door, MakeExecutor
 
 # The other threads of this process hold no lock that a forked child would need.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

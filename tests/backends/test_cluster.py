@@ -17,7 +17,8 @@ from flask import Flask
 
 from flask_executor import Executor, WorkerDied
 from tests import remote_app
-from tests.conftest import ROOT, WAIT, Cluster, Door, MakeExecutor
+from tests.backends.dask_cluster import Cluster
+from tests.support import ROOT, WAIT, Door, MakeExecutor
 
 
 @pytest.fixture

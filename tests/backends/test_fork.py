@@ -10,8 +10,8 @@ from typing import IO
 
 import pytest
 
-from tests.conftest import ROOT, WAIT
 from tests.served.servers import APPS, served
+from tests.support import ROOT, WAIT
 
 GOES_ON = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="asyncio does not go on in a child there"

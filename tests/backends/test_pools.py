@@ -18,7 +18,7 @@ from flask import Flask, g
 from flask_executor import Executor, InvalidSetting, WorkerDied
 from flask_executor.settings import Settings
 from tests import remote_app
-from tests.conftest import ROOT, WAIT, Door, Gate, MakeExecutor
+from tests.support import ROOT, WAIT, Door, Gate, MakeExecutor
 
 
 @pytest.mark.parametrize("type_", ["thread", "process", "inline", "dask", "tests.remote_app:loky"])

@@ -32,7 +32,7 @@ from flask_executor import (
     WorkerDied,
 )
 from tests import remote_app
-from tests.conftest import ROOT, WAIT, Door, MakeExecutor, app_log
+from tests.support import ROOT, WAIT, Door, MakeExecutor, app_log
 
 METHODS = multiprocessing.get_all_start_methods()
 

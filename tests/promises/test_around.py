@@ -28,8 +28,8 @@ from flask_executor import (
     job_started,
     job_succeeded,
 )
-from tests.conftest import ROOT, WAIT, Gate, MakeExecutor
 from tests.promises import around_app
+from tests.support import ROOT, WAIT, Gate, MakeExecutor
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 

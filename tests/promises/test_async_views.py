@@ -34,7 +34,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_executor import Executor
-from tests.conftest import ROOT, WAIT, at_once
+from tests.support import ROOT, WAIT, at_once
 
 REQUESTS = 50
 

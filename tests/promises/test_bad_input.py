@@ -24,7 +24,7 @@ from flask_executor import (
     WaitTimeout,
     job_submitted,
 )
-from tests.conftest import WAIT, Gate, MakeExecutor
+from tests.support import WAIT, Gate, MakeExecutor
 
 Use = Callable[[Executor], Any]
 

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from flask_executor import JobFuture, current_job
-from tests.conftest import WAIT, app_log, at_once
+from tests.support import WAIT, app_log, at_once
 
 # Where the bridges differ: what asyncio.wrap_future does, and what ours does. Else they are equal.
 DIFFERENCES = {

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, current_app
 
 from flask_executor import DuplicateKey, Executor, FutureCollection, WaitTimeout
-from tests.conftest import WAIT, Gate, MakeExecutor, at_once
+from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 STATES = ["pending", "running", "succeeded", "failed", "cancelled"]
 

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from flask_executor import Executor
 from flask_executor.futures import Future, FutureCollection, FutureProxy
-from tests.conftest import WAIT, Gate, MakeExecutor, app_log
+from tests.support import WAIT, Gate, MakeExecutor, app_log
 
 
 def fib(n: int) -> int:

@@ -25,7 +25,7 @@ from flask_executor import (
 )
 from flask_executor.futures import JobFuture, JobInfo
 from flask_executor.runners.running import Outcome, end_job
-from tests.conftest import WAIT
+from tests.support import WAIT
 
 
 async def double(n: int) -> int:

@@ -16,7 +16,7 @@ from flask_sqlalchemy_lite import SQLAlchemy
 from sqlalchemy import orm
 
 from flask_executor import Executor
-from tests.conftest import WAIT, MakeExecutor
+from tests.support import WAIT, MakeExecutor
 
 View = Callable[[], Any]
 

@@ -31,7 +31,7 @@ from flask_executor import (
     job_succeeded,
 )
 from tests import remote_app
-from tests.conftest import WAIT, Door, Gate, MakeExecutor, app_log
+from tests.support import WAIT, Door, Gate, MakeExecutor, app_log
 
 AsJob = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor, ExecutorClosed, JobFuture
-from tests.conftest import WAIT, Gate, MakeExecutor
 from tests.served.test_exit import run
+from tests.support import WAIT, Gate, MakeExecutor
 
 Way = Callable[[Executor], list[int]]
 

@@ -14,7 +14,7 @@ from flask import Flask
 
 from flask_executor import Executor, Stats
 from flask_executor.threads.attempts import SharedAttempt
-from tests.conftest import WAIT, MakeExecutor, at_once
+from tests.support import WAIT, MakeExecutor, at_once
 
 
 class Factory:

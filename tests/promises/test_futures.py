@@ -30,7 +30,7 @@ from flask_executor import (
     job_cancelled,
     job_failed,
 )
-from tests.conftest import WAIT, Gate, MakeExecutor, app_log, at_once
+from tests.support import WAIT, Gate, MakeExecutor, app_log, at_once
 
 
 class JobError(Exception):

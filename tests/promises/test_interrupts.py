@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from flask_executor import Stats
-from tests.conftest import MakeExecutor
+from tests.support import MakeExecutor
 
 # The handler raises at a random moment of a call; after each batch of calls all that was taken in
 # ends, the counts add up, and the process comes to its end.

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, current_app
 
 from flask_executor import Executor, Job, JobFuture, JobInfo, current_job
-from tests.conftest import WAIT, Gate, MakeExecutor
+from tests.support import WAIT, Gate, MakeExecutor
 
 executor = Executor()
 

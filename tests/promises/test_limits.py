@@ -14,7 +14,7 @@ import pytest
 from flask import Flask, g
 
 from flask_executor import Executor, JobFuture, JobTimeout, current_job, job_failed
-from tests.conftest import WAIT, Gate, MakeExecutor, app_log
+from tests.support import WAIT, Gate, MakeExecutor, app_log
 from tests.unit.test_loop import run
 
 

@@ -17,7 +17,7 @@ from flask import Flask, appcontext_pushed, g, has_app_context, has_request_cont
 
 from flask_executor import Executor, JobTimeout, Stats, current_job, job_failed, job_started
 from tests import remote_app
-from tests.conftest import WAIT, Gate, MakeExecutor, at_once
+from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 

@@ -34,7 +34,7 @@ from flask_executor import (
     WaitTimeout,
     current_job,
 )
-from tests.conftest import WAIT, MakeExecutor, switching_every
+from tests.support import WAIT, MakeExecutor, switching_every
 
 ENDS = ("succeeded", "failed", "cancelled")
 

@@ -25,7 +25,7 @@ from flask_executor import (
     job_failed,
     job_submitted,
 )
-from tests.conftest import WAIT, Gate, MakeExecutor, at_once
+from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 
 @pytest.fixture

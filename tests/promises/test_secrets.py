@@ -17,7 +17,7 @@ from flask import Flask
 from flask_executor import DuplicateKey, Executor, FlaskExecutorError, job_started
 from flask_executor.settings import Settings
 from tests import remote_app
-from tests.conftest import WAIT, MakeExecutor, app_log
+from tests.support import WAIT, MakeExecutor, app_log
 
 # A traceback shows lines of the source: it must be in none of them.
 SECRET = f"hunter-{2}"

@@ -22,7 +22,7 @@ from flask_executor import (
     job_submitted,
     job_succeeded,
 )
-from tests.conftest import WAIT, Gate, MakeExecutor, app_log
+from tests.support import WAIT, Gate, MakeExecutor, app_log
 
 SIGNALS = {
     "submitted": job_submitted,

@@ -12,7 +12,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from flask_executor import JobTimeout
 from flask_executor.threads.sync_threads import WaitingThread
-from tests.conftest import WAIT
+from tests.support import WAIT
 
 
 async def thread_of_functions() -> threading.Thread:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flask_executor import current_job
-from tests.conftest import WAIT
+from tests.support import WAIT
 
 
 def wrapping(loop, coro, **kwargs):

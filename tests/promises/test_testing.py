@@ -11,7 +11,7 @@ from flask import Flask, current_app, g, has_app_context, request
 
 from flask_executor import Executor, JobExited, JobFuture, current_job
 from flask_executor.testing import RecordedJob, recorded_jobs
-from tests.conftest import WAIT, MakeExecutor, at_once
+from tests.support import WAIT, MakeExecutor, at_once
 
 
 def fail() -> None:

@@ -24,7 +24,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from flask import g, stream_with_context
 
 from flask_executor import Executor
-from tests.conftest import ROOT, WAIT, at_once
+from tests.support import ROOT, WAIT, at_once
 
 
 @pytest.fixture(params=[None, "uvloop:new_event_loop"])

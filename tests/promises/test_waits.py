@@ -21,7 +21,7 @@ from flask import Flask, g
 from flask_executor import Executor, JobFuture, Stats, WaitTimeout, current_job
 from flask_executor.jobs.future import current_drain
 from flask_executor.queue.drains import Drain
-from tests.conftest import WAIT, Gate, MakeExecutor, at_once
+from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, WAIT
+from tests.support import ROOT, WAIT
 
 WORKER = ["-m", "celery", "-A", "tests.served.celery_app:queue", "worker", "-Pprefork", "-c1"]
 START = ["-c", "from tests.served.celery_app import start_job; start_job.delay()"]

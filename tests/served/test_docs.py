@@ -27,7 +27,7 @@ from flask import Flask, request, request_started
 import flask_executor
 from flask_executor import Executor, exceptions, signals, testing
 from flask_executor.settings import Settings
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]

@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.conftest import ROOT, WAIT
+from tests.support import ROOT, WAIT
 
 PREPARATION = """
     import warnings

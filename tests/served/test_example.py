@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 EXAMPLES = ROOT / "examples"
 

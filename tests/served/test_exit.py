@@ -12,8 +12,8 @@ from typing import IO
 import httpx
 import pytest
 
-from tests.conftest import ROOT, WAIT
 from tests.served.servers import ADDRESS, APPS, read_to_address, served, start
+from tests.support import ROOT, WAIT
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading, time
@@ -80,7 +80,7 @@ for n in range(100):
 def test_a_process_that_hangs_is_killed_after_the_timeout() -> None:
     done = run("""
 from tests import remote_app
-from tests.conftest import Door
+from tests.support import Door
 
 app.config.update(EXECUTOR_SHUTDOWN_TIMEOUT=0.1, EXECUTOR_TYPE="process", EXECUTOR_MAX_WORKERS=1)
 app.config.update(EXECUTOR_APP="tests.remote_app:app", EXECUTOR_MP_CONTEXT="fork")

@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ROOT, WAIT, Door
 from tests.served.servers import (
     ADDRESS,
     APPS,
@@ -24,6 +23,7 @@ from tests.served.servers import (
     start,
     stop,
 )
+from tests.support import ROOT, WAIT, Door
 
 SERVER = "gunicorn -k gevent -b 127.0.0.1:0 --no-control-socket served_gevent:app"
 

@@ -15,8 +15,8 @@ import zlib
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.served.servers import served
+from tests.support import ROOT
 
 EXAMPLES = ROOT / "examples"
 

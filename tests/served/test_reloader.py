@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import ROOT, WAIT
 from tests.served.servers import ADDRESS, APPS, NOT_KEPT_ALIVE, stop
+from tests.support import ROOT, WAIT
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").is_dir(), reason="there is no list of a process's threads"

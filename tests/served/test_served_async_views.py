@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.conftest import ROOT, WAIT
 from tests.served.servers import ADDRESS, APPS, read_to_address, served, start, stop
+from tests.support import ROOT, WAIT
 
 SERVERS = {
     "gunicorn": "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket "

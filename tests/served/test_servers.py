@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.conftest import ROOT
 from tests.served.servers import APPS, check_that_jobs_know_their_own_request, served
+from tests.support import ROOT
 
 # Each takes a free port, and logs its address.
 SERVERS = {

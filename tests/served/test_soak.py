@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.served.soak import Load, count
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])

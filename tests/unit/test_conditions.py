@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_executor.threads.conditions import LightCondition
-from tests.conftest import WAIT, Gate, MakeExecutor
+from tests.support import WAIT, Gate, MakeExecutor
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from flask import Flask
 from flask_executor import Executor, ExecutorClosed
 from flask_executor.aio.loop import LoopThread, Mailbox
 from flask_executor.exceptions import InvalidSetting
-from tests.conftest import ROOT, WAIT, app_log, at_once
+from tests.support import ROOT, WAIT, app_log, at_once
 
 # What the programs for a process of their own begin with.
 PRELUDE = """

@@ -16,7 +16,7 @@ import pytest
 from werkzeug.local import LocalProxy
 
 import flask_executor
-from tests.conftest import ROOT
+from tests.support import ROOT
 
 PACKAGE = ROOT / "flask_executor"
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -6,7 +6,7 @@ import contextvars
 import threading
 
 from flask_executor.threads.pool import start_thread
-from tests.conftest import WAIT
+from tests.support import WAIT
 
 
 def test_a_thread_is_started_from_any_thread_or_it_is_said_why_not() -> None:
