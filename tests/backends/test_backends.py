@@ -31,7 +31,7 @@ from flask_executor import (
     job_submitted,
     job_succeeded,
 )
-from tests import remote_app
+from tests import inside, remote_app
 from tests.backends.dask_cluster import Cluster
 from tests.support import ROOT, WAIT, Door, MakeExecutor
 
@@ -120,12 +120,12 @@ def executor(
 ) -> Iterator[Executor]:
     """The executor of the decorated jobs in remote_app, for this test's app."""
     app.config.update({f"EXECUTOR_{key.upper()}": value for key, value in settings.items()})
-    remote_app.executor._apps.clear()
+    inside.forget_apps(remote_app.executor)
     remote_app.executor.init_app(app)
     yield remote_app.executor
     with app.app_context():
         remote_app.executor.shutdown()
-    remote_app.executor._default_done_callbacks.clear()
+    inside.forget_callbacks(remote_app.executor)
 
 
 def name_in_job(app: Flask, backend: Backend) -> str:

@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor, WorkerDied
-from tests import remote_app
+from tests import inside, remote_app
 from tests.backends.dask_cluster import Cluster
 from tests.support import ROOT, WAIT, Door, MakeExecutor
 
@@ -151,7 +151,7 @@ def test_a_lost_scheduler_fails_what_runs_and_what_waits(
     door: Door,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flask_executor.backends.dask._CONNECT", 0.5)
+    monkeypatch.setattr(inside.CONNECT_TIMEOUT, 0.5)
     executor = on(own_cluster, app, executors)
     running = [executor.submit(remote_app.wait_at, door.address) for _ in range(2)]
     waiting = [executor.submit(remote_app.power, n) for n in range(20)]
@@ -192,7 +192,7 @@ def test_a_scheduler_that_comes_back_is_connected_to_anew(
 def test_no_scheduler_at_the_address_is_an_error_in_the_caller(
     app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_executor.backends.dask._CONNECT", 0.2)
+    monkeypatch.setattr(inside.CONNECT_TIMEOUT, 0.2)
     executor = executors(app, type="dask", dask_address="tcp://127.0.0.1:9")
 
     with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9"):

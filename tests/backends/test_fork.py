@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 
+from tests import inside
 from tests.served.servers import APPS, served
 from tests.support import ROOT, WAIT
 
@@ -142,9 +143,11 @@ executor.drain(20)
 @GOES_ON
 def test_an_await_that_goes_on_in_a_child_fails_there() -> None:
     lines = run("""
+from tests import inside
+
 async def main():
     future = executor.submit(hold)
-    waiter = asyncio.ensure_future(asyncio.wait_for(future._waiter(), 20))
+    waiter = asyncio.ensure_future(asyncio.wait_for(inside.awaitable(future), 20))
     started.acquire()
     await asyncio.sleep(0)
     pid = os.fork()
@@ -166,25 +169,19 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "lock",
     [
-        "queue.lock",
-        "queue.loop._starting._lock",
-        "queue.workers._opening._lock",
-        "queue.workers._replacing",
-        "queue.coroutines._lock",
-        "queue.loop._running.mailbox._lock",
-        "executor.futures._lock",
+        *(f"inside.lock(app, {name!r})" for name in inside.LOCKS),
         "executor.futures.get('held')._condition",
         "executor.futures.get('done')._condition",
-        "threads.lock",
+        "inside.lock_of_threads(app)",
     ],
 )
 def test_a_lock_that_is_held_when_a_process_is_forked_holds_nothing_up_in_it(lock: str) -> None:
     lines = run(f"""
-queue = app.extensions["flask_executor."].queue
+from tests import inside
+
 executor.submit_stored("held", hold)
 executor.submit_stored("done", int).result(20)
 started.acquire()
-threads = queue.workers.open().submit.__self__._shared
 executor.submit(hold_on_loop)
 started.acquire()
 held, forked = threading.Event(), threading.Event()
@@ -279,7 +276,7 @@ go_on.set()
 def test_the_worker_processes_of_a_parent_are_left_to_it() -> None:
     lines = run("""
 import gc
-from tests import remote_app
+from tests import inside, remote_app
 
 app.config.update(POOL_EXECUTOR_TYPE="process", POOL_EXECUTOR_MAX_WORKERS=1)
 app.config.update(POOL_EXECUTOR_APP="tests.remote_app:app", POOL_EXECUTOR_MP_CONTEXT="fork")
@@ -289,7 +286,8 @@ worker = pool.submit(remote_app.pid).result(20)
 def check():
     assert pool.submit(remote_app.pid).result(20) != worker
     pool.shutdown()
-    del app.extensions["flask_executor.pool"], app.extensions["poolexecutor"]
+    inside.remove(app, "pool")
+    del app.extensions["poolexecutor"]
     gc.collect()
 
 fork(check)

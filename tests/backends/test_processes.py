@@ -31,7 +31,7 @@ from flask_executor import (
     NotPicklable,
     WorkerDied,
 )
-from tests import remote_app
+from tests import inside, remote_app
 from tests.support import ROOT, WAIT, Door, MakeExecutor, app_log
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -173,7 +173,7 @@ def test_workers_find_the_app_as_a_global_of_its_module(of_method: Executor) -> 
     with own.app_context():
         name = remote_app.executor.submit(remote_app.app_name).result(WAIT)
         remote_app.executor.shutdown()
-        del own.extensions["flask_executor."]
+        inside.remove(own)
         remote_app.executor.init_app(own)
 
     assert name == "tests.remote_app"
@@ -321,8 +321,7 @@ def test_the_neighbours_of_a_worker_that_dies_survive(
 def test_a_worker_that_died_while_it_was_idle_costs_no_job(app: Flask, of_method: Executor) -> None:
     of_method.submit(remote_app.pid).result(WAIT)
     of_method.drain(WAIT)
-    pool = app.extensions["flask_executor."].queue.workers.open()
-    [worker] = pool.submit.__self__._workers
+    [worker] = inside.own_pool(app)._workers
     worker.process.kill()
     assert worker.connection.poll(WAIT), "it is closed"
 
@@ -764,7 +763,7 @@ def test_a_process_job_that_is_over_holds_nothing_that_only_it_needed(
         references = [weakref.ref(each) for each in (parcel, g._get_current_object())]
         references.append(weakref.ref(request._get_current_object()))
         future = processes.submit(remote_app.give_back, parcel)
-    references.append(weakref.ref(future._scope.context))
+    references.append(weakref.ref(inside.context_of(future)))
     del parcel
     door.await_arrival()
     door.open()

@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from flask import current_app, g, request
 
 from flask_executor import NoRunningLoop
+from tests import inside
 
 WAIT = 20.0
 
@@ -68,7 +69,7 @@ def test_waiters_that_gave_up_are_forgotten(executor, gate):
         for _ in range(10):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.ensure_future(future), 0.001)
-        return future._take_waiters()
+        return inside.take_waiters(future)
 
     assert run(main()) == []
 

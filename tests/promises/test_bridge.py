@@ -16,7 +16,8 @@ from contextlib import suppress
 import pytest
 import uvloop
 
-from flask_executor import JobFuture, current_job
+from flask_executor import current_job
+from tests import inside
 from tests.support import WAIT, app_log, at_once
 
 # Where the bridges differ: what asyncio.wrap_future does, and what ours does. Else they are equal.
@@ -53,7 +54,7 @@ def awaited(future):
 
 
 @pytest.fixture(
-    params=[asyncio.wrap_future, JobFuture._waiter, awaited],
+    params=[asyncio.wrap_future, inside.awaitable, awaited],
     ids=["wrap_future", "submit_async", "await"],
 )
 def bridge(request):
@@ -70,7 +71,7 @@ def expected(bridge):
 @pytest.fixture
 def submit(executor, bridge):
     """Submits a job and gives what can be awaited of it."""
-    if bridge is JobFuture._waiter:
+    if bridge is inside.awaitable:
         return executor.submit_async
     return lambda fn, *args: bridge(executor.submit(fn, *args))
 

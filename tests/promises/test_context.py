@@ -29,6 +29,7 @@ from flask import (
 )
 
 from flask_executor import Executor, current_job
+from tests import inside
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
@@ -280,7 +281,7 @@ def test_a_worker_shows_nothing_of_the_last_job(app, executors, push_app_context
 
     in_view(app, view)
     seen = Future()
-    pool = app.extensions["flask_executor."].queue.workers.open()
+    pool = inside.pool(app)
     pool.submit(lambda: seen.set_result((has_app_context(), has_request_context(), tenant.get())))
 
     assert seen.result(WAIT) == (False, False, "nobody")

@@ -23,8 +23,7 @@ from flask_executor import (
     job_started,
     job_succeeded,
 )
-from flask_executor.futures import JobFuture, JobInfo
-from flask_executor.runners.running import Outcome, end_job
+from tests import inside
 from tests.support import WAIT
 
 
@@ -551,12 +550,8 @@ def test_a_task_that_would_end_the_process_ends_itself_alone(executor, caplog, e
 
 def test_a_job_whose_contextvars_cannot_be_entered_again_ends_all_the_same(app, executors):
     executors(app)
-    queue = app.extensions["flask_executor."].queue
-    scope = queue.capture()
-    future = JobFuture(JobInfo(queue, int), scope, int, (), {})
-    future._start()
 
-    scope.context.run(end_job, queue, future, Outcome("succeeded", 0), scope.context.run)
+    future = inside.end_in_entered_context(app)
 
     assert isinstance(future.exception(0), RuntimeError)
 
@@ -564,8 +559,6 @@ def test_a_job_whose_contextvars_cannot_be_entered_again_ends_all_the_same(app, 
 @pytest.mark.parametrize("has_begun", [False, True])
 def test_an_interrupted_submit_runs_the_job_whole_or_not_at_all(app, executors, gate, has_begun):
     executor = executors(app)
-    coroutines = app.extensions["flask_executor."].queue.coroutines
-    call = coroutines._call
     calls = []
     torn_down = []
     app.teardown_appcontext(torn_down.append)
@@ -580,10 +573,10 @@ def test_an_interrupted_submit_runs_the_job_whole_or_not_at_all(app, executors, 
         calls.append(fn)
         raise KeyboardInterrupt
 
-    coroutines._call = interrupt
+    call = inside.replace_start_of_coroutines(app, interrupt)
     with pytest.raises(KeyboardInterrupt):
         executor.submit(job)
-    coroutines._call = call
+    inside.replace_start_of_coroutines(app, call)
     if not has_begun:
         call(calls[0])
     gate.open()
@@ -640,5 +633,5 @@ def test_a_job_may_be_an_eager_task(app, executors):
     at_once, result = asyncio.run(main())
 
     assert result == "went on"
-    assert at_once._task is None
+    assert not inside.has_task(at_once)
     assert executor.stats().succeeded == 2

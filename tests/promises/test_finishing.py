@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor, ExecutorClosed, JobFuture
+from tests import inside
 from tests.served.test_exit import run
 from tests.support import WAIT, Gate, MakeExecutor
 
@@ -85,7 +86,7 @@ def test_a_job_may_fan_out_after_a_shutdown_has_begun(
     ending.start()
     if not options.get("wait", True):
         ending.join(WAIT)
-    while not app.extensions["flask_executor."].queue.is_closed:
+    while not inside.is_closed(app):
         pass
     with pytest.raises(ExecutorClosed):
         executor.submit(int)
@@ -166,21 +167,22 @@ def test_code_that_an_ended_job_left_behind_may_not_submit_after_a_shutdown(
 )
 def test_at_the_end_of_the_process_jobs_may_fan_out() -> None:
     done = run("""
+from tests import inside
+
 executor = Executor(app)
-queue = app.extensions["flask_executor."].queue
 
 async def double_on_loop(n):
     return 2 * n
 
 def fan_out():
-    while not queue.is_closed:
+    while not inside.is_closed(app):
         time.sleep(0.001)
     futures = [executor.submit(pow, n, 2) for n in range(3)]
     futures += [executor.submit(double_on_loop, 4), executor.options(delay=0.001).submit(int)]
     say([future.result() for future in futures], list(executor.map(abs, [-1, -2])))
 
 async def fan_out_on_loop():
-    while not queue.is_closed:
+    while not inside.is_closed(app):
         await asyncio.sleep(0.001)
     say(await asyncio.gather(*(executor.submit_async(pow, n, 3) for n in range(3))))
 

@@ -14,6 +14,7 @@ from flask import Flask
 
 from flask_executor import Executor, Stats
 from flask_executor.threads.attempts import SharedAttempt
+from tests import inside
 from tests.support import WAIT, MakeExecutor, at_once
 
 
@@ -87,14 +88,13 @@ def test_all_who_come_meanwhile_share_one_opening(slow: Executor) -> None:
 
 
 def test_all_who_come_meanwhile_share_one_error_and_the_next_one_tries_again(
-    slow: Executor,
+    app: Flask, slow: Executor
 ) -> None:
     factory.error = OSError("no pool to be had")
     first = in_thread(lambda: slow.submit(int))
     assert factory.is_called.acquire(timeout=WAIT)
-    opening = slow._here().queue.workers._opening
     others = [in_thread(lambda: slow.submit(int)) for _ in range(2)]
-    while len(opening._current._condition._waiters) < 2:  # both wait for the first one
+    while inside.count_who_wait_for_the_pool(app) < 2:  # both wait for the first one
         time.sleep(0.001)
     factory.may_go_on.set()
 
@@ -222,14 +222,13 @@ def test_threads_that_use_a_new_executor_in_different_ways_at_once_all_get_resul
 def test_a_scheduler_that_is_away_holds_up_its_callers_once_and_nobody_else(
     app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_executor.backends.dask._CONNECT", 1)
+    monkeypatch.setattr(inside.CONNECT_TIMEOUT, 1)
     with socket.socket() as deaf:  # Nobody listens at its port, nor takes it meanwhile.
         deaf.bind(("127.0.0.1", 0))
         address = "tcp://{}:{}".format(*deaf.getsockname())
         executor = executors(app, type="dask", dask_address=address)
         submitting = [in_thread(lambda: executor.submit(abs, -1)) for _ in range(3)]
-        opening = executor._here().queue.workers._opening
-        while opening._current is None or len(opening._current._condition._waiters) < 2:
+        while inside.count_who_wait_for_the_pool(app) < 2:
             time.sleep(0.001)
 
         assert in_thread(executor.stats).result(WAIT).submitted == 0
@@ -252,7 +251,7 @@ def test_an_attempt_that_is_interrupted_is_made_again_by_one_who_waits() -> None
     first = in_thread(lambda: attempt.join(make_and_be_interrupted))
     assert is_made.wait(WAIT)
     second = in_thread(lambda: attempt.join(lambda: "made"))
-    while not attempt._current._condition._waiters:
+    while not inside.count_who_wait(attempt):
         time.sleep(0.001)
     may_go_on.set()
 

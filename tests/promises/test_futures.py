@@ -30,6 +30,7 @@ from flask_executor import (
     job_cancelled,
     job_failed,
 )
+from tests import inside
 from tests.support import WAIT, Gate, MakeExecutor, app_log, at_once
 
 
@@ -584,7 +585,7 @@ def test_a_job_that_is_over_holds_nothing_that_only_it_needed(
     future = contextvars.copy_context().run(submit)
     held_at_end: set[str] = set()
     add_callback(future, lambda _: held_at_end.update(held()))
-    hold(context=future._scope.context)
+    hold(context=inside.context_of(future))
     held_before = held()
     if outcome == "cancelled":
         future.cancel()

@@ -9,7 +9,8 @@ import pytest
 from flask import Flask
 
 from flask_executor import Stats
-from tests.support import MakeExecutor
+from tests import inside
+from tests.support import ROOT, MakeExecutor
 
 # The handler raises at a random moment of a call; after each batch of calls all that was taken in
 # ends, the counts add up, and the process comes to its end.
@@ -17,6 +18,7 @@ PROGRAM = """
 import asyncio, os, random, signal, sys, threading, time
 from flask import Flask
 from flask_executor import Executor
+from tests import inside
 
 class Alarm(BaseException): pass
 
@@ -103,7 +105,7 @@ for way in WAYS:
         assert (stats.pending, stats.running, stats.failed) == (0, 0, 0), (way, stats)
         assert stats.submitted == stats.succeeded + stats.cancelled, (way, stats)
         assert [executor.submit(double, n).result(20) for n in range(2)] == [0, 2]
-        for taken in list(executor.futures._futures):
+        for taken in inside.stored_keys(executor.futures):
             assert executor.futures.done(taken), (way, taken)
             executor.futures.pop(taken)
     assert interruptions, way
@@ -128,6 +130,7 @@ def test_a_signal_handler_that_raises_at_any_moment_leaves_the_queue_whole(setti
 
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", program.replace("BATCHES", "30"), "1"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=150,
@@ -146,7 +149,7 @@ def test_an_inline_job_that_a_signal_handler_breaks_off_has_ended(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("flask_executor.queue.queue.run_here", interrupt)
+        patch.setattr(inside.RUN_INLINE, interrupt)
         executor.submit_stored("key", int)
     executor.drain(0)
 

@@ -25,12 +25,9 @@ from flask_executor import (
     job_cancelled,
     job_submitted,
 )
+from tests import inside
 
 WAIT = 20.0
-
-
-def queue_of(app: Flask):
-    return app.extensions["flask_executor."].queue
 
 
 def test_jobs_start_in_the_order_of_their_submission(app, executors):
@@ -117,7 +114,7 @@ def test_a_cancelled_job_never_runs_and_is_taken_out_of_the_queue(app, executors
         assert future.cancel()
 
     assert executor.stats().pending == 1
-    assert len(queue_of(app)._waiting) <= 2
+    assert len(inside.waiting(app)) <= 2
     gate.open()
     executor.drain(WAIT)
     assert ran == [999]
@@ -217,7 +214,7 @@ def test_shutdown_can_cancel_what_waits(app, executors, gate):
 
 def test_shutdown_cancels_what_a_worker_has_not_come_to_yet(app, executors, gate):
     executor = executors(app, max_workers=1)
-    queue_of(app).workers.open().submit(gate)  # the worker is late
+    inside.pool(app).submit(gate)  # the worker is late
     future = executor.submit(int)
 
     executor.shutdown(wait=False, cancel_futures=True)
@@ -244,7 +241,7 @@ def test_nothing_starts_before_the_first_job(app, executors):
 
 def test_a_pool_that_refuses_leaves_nothing_behind(app, executors):
     executor = executors(app, max_workers=1)
-    queue_of(app).workers.open().shutdown()
+    inside.pool(app).shutdown()
 
     with pytest.raises(ExecutorClosed, match="cannot schedule new futures after shutdown"):
         executor.submit_stored("key", int)
@@ -257,7 +254,7 @@ def test_a_pool_that_refuses_leaves_nothing_behind(app, executors):
 def test_a_pool_that_refuses_another_worker_leaves_the_job_to_those_at_work(app, executors, gate):
     executor = executors(app, max_workers=2)
     gate.occupy(executor)
-    queue_of(app).workers.open().shutdown(wait=False)
+    inside.pool(app).shutdown(wait=False)
 
     future = executor.submit(int, "7")
     gate.open()
@@ -288,7 +285,7 @@ class Refusing(concurrent.futures.Executor):
 
 def test_a_pool_that_refuses_what_it_has_run_takes_no_worker_from_another_job(app, executors):
     executor = executors(app, max_workers=2, type=f"{__name__}:Refusing")
-    [pool] = [queue_of(app).workers.open().shutdown.__self__]
+    pool = inside.own_pool(app)
     others: list[JobFuture[int]] = []
     pool.meanwhile = lambda: others.append(executor.submit(int, "7"))
 
@@ -305,7 +302,7 @@ def test_a_receiver_that_cancels_the_last_job_lets_drain_return(app, executors):
     idle: list[concurrent.futures.Future[None]] = []
 
     def cancel(_: Flask, future: JobFuture[int], **__: object) -> None:
-        idle.append(queue_of(app).idle())
+        idle.append(inside.future_of_drain(app))
         future.cancel()
 
     with job_submitted.connected_to(cancel):
@@ -354,7 +351,7 @@ def test_drains_that_time_out_leave_nothing_behind(app, executors, gate):
         with pytest.raises(WaitTimeout):
             executor.drain(0.001)
 
-    assert len(queue_of(app)._idle_waiters) <= 1
+    assert inside.count_who_drain(app) <= 1
 
 
 class RefusingOnce(concurrent.futures.ThreadPoolExecutor):
@@ -383,7 +380,7 @@ def test_a_job_that_counted_on_a_worker_that_could_not_be_had_runs_or_fails(
     app, executors, refusals
 ):
     executor = executors(app, type=f"{__name__}:RefusingOnce", max_workers=1)
-    [pool] = [queue_of(app).workers.open().shutdown.__self__]
+    pool = inside.own_pool(app)
     pool.refusals = refusals
     others: list[JobFuture[int]] = []
     pool.meanwhile = lambda: others.append(executor.submit(int, "7"))
@@ -413,7 +410,7 @@ def test_what_waits_is_listed_though_workers_take_jobs_meanwhile(app, executors,
             return super().__iter__()
 
     executor = executors(app, max_workers=1)
-    queue_of(app)._waiting = Changing()  # as it does without the GIL
+    inside.replace_waiting(app, Changing())  # as it does without the GIL
     gate.occupy(executor)
     waiting = [executor.submit(int, n) for n in range(3)]
 

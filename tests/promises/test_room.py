@@ -25,6 +25,7 @@ from flask_executor import (
     job_failed,
     job_submitted,
 )
+from tests import inside
 from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 
@@ -41,10 +42,6 @@ def full(executor: Executor, gate: Gate) -> Executor:
     for _ in range(2):
         executor.submit(gate)
     return executor
-
-
-def room_of(app: Flask) -> Any:
-    return app.extensions["flask_executor."].queue.room
 
 
 def test_past_the_bound_a_job_is_refused_and_leaves_nothing_behind(
@@ -95,7 +92,7 @@ def test_a_place_is_free_again_when_a_worker_takes_a_job(full: Executor, gate: G
 
 
 def test_a_place_is_free_again_when_a_job_is_cancelled(app: Flask, full: Executor) -> None:
-    waiting = app.extensions["flask_executor."].queue._waiting[0]
+    waiting = inside.waiting(app)[0]
 
     assert waiting.cancel()
     later = full.submit(int)
@@ -145,14 +142,14 @@ def test_a_time_to_wait_that_is_none_is_refused(
 
 def test_a_shutdown_ends_the_wait_for_room(app: Flask, full: Executor, gate: Gate) -> None:
     def shut_down() -> None:
-        while not room_of(app).line:
+        while not inside.waits_for_room(app):
             threading.Event().wait(0.001)
         full.shutdown(wait=False)
 
     answers = at_once(lambda: full.options(queue_timeout=WAIT).submit(int), shut_down)
 
     assert isinstance(answers[0], ExecutorClosed)
-    assert not room_of(app).reserved
+    assert not inside.has_reserved_room(app)
 
 
 def test_a_job_that_is_refused_after_all_takes_no_room(app: Flask, executor: Executor) -> None:
@@ -162,7 +159,7 @@ def test_a_job_that_is_refused_after_all_takes_no_room(app: Flask, executor: Exe
     with job_submitted.connected_to(shut_down, app), pytest.raises(ExecutorClosed):
         executor.submit(int)
 
-    assert not room_of(app).reserved
+    assert not inside.has_reserved_room(app)
 
 
 def test_submit_async_waits_for_room_and_the_loop_does_not(full: Executor, gate: Gate) -> None:
@@ -206,7 +203,7 @@ def test_a_wait_for_room_that_is_cancelled_leaves_nothing_behind(
     with job_cancelled.connected_to(lambda _, **sent: seen.append(sent["job"].name), app):
         asyncio.run(main())
 
-    assert not room_of(app).line
+    assert not inside.waits_for_room(app)
     assert full.futures.get("key") is None
     assert seen == ["append"]
     gate.open()
@@ -229,7 +226,7 @@ def test_submit_async_gives_up_waiting_when_it_is_told_to(
         asyncio.run(main())
 
     assert [type(error) for error in failed] == [QueueFull]
-    assert not room_of(app).line
+    assert not inside.waits_for_room(app)
     assert full.futures.get("key") is None
     assert full.stats().failed == 1
 
@@ -415,8 +412,8 @@ def test_a_wait_for_room_that_does_not_begin_takes_no_room(
 
     asyncio.run(main())
 
-    assert not room_of(app).line
-    assert not room_of(app).reserved
+    assert not inside.waits_for_room(app)
+    assert not inside.has_reserved_room(app)
 
 
 @pytest.mark.parametrize("options", [{}, {"delay": 0.001}])
@@ -454,8 +451,7 @@ def test_a_submitter_that_waits_for_room_is_woken_when_its_job_is_cancelled(
 
     thread = threading.Thread(target=submit)
     thread.start()
-    room = app.extensions["flask_executor.small"].queue.room
-    while not room.line:
+    while not inside.waits_for_room(app, "small"):
         time.sleep(0.001)
     executor.futures.cancel("key")
     thread.join(WAIT)

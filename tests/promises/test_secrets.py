@@ -16,7 +16,7 @@ from flask import Flask
 
 from flask_executor import DuplicateKey, Executor, FlaskExecutorError, job_started
 from flask_executor.settings import Settings
-from tests import remote_app
+from tests import inside, remote_app
 from tests.support import WAIT, MakeExecutor, app_log
 
 # A traceback shows lines of the source: it must be in none of them.
@@ -227,7 +227,7 @@ def test_a_bad_setting_tells_no_value_of_a_kind_that_it_cannot_have(
 def test_a_scheduler_that_cannot_be_reached_is_told_without_user_and_password(
     app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch, address: str, told: str
 ) -> None:
-    monkeypatch.setattr("flask_executor.backends.dask._CONNECT", 0.2)
+    monkeypatch.setattr(inside.CONNECT_TIMEOUT, 0.2)
     executor = executors(app, type="dask", dask_address=address.format(SECRET))
 
     error = fails(executor.submit, remote_app.power, 3)

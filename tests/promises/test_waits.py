@@ -19,8 +19,7 @@ from asgiref.sync import async_to_sync
 from flask import Flask, g
 
 from flask_executor import Executor, JobFuture, Stats, WaitTimeout, current_job
-from flask_executor.jobs.future import current_drain
-from flask_executor.queue.drains import Drain
+from tests import inside
 from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 
@@ -52,7 +51,7 @@ def test_jobs_that_wait_for_one_another_end_at_any_depth(
     for depth in (1, 50, 300):
         assert executor.submit(descend, depth).result(WAIT) == depth
     executor.drain(WAIT)
-    assert not app.extensions["flask_executor."].queue.waits.needed
+    assert not inside.has_awaited_jobs(app)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -354,7 +353,7 @@ def test_helping_against_cancelling_loses_and_doubles_nothing(
     assert len(ran) == len(set(ran)) == len(futures) - len(cancelled)
     stats = executor.stats()
     assert (stats.cancelled, stats.succeeded) == (len(cancelled), len(ran) + 4)
-    assert app.extensions["flask_executor."].queue.count_waiting() == 0
+    assert inside.count_waiting(app) == 0
 
 
 def test_a_job_may_await_jobs_as_flask_has_plain_functions_do_it(
@@ -393,12 +392,10 @@ def test_inline_jobs_never_hold_each_other_up_in_a_circle(
 ) -> None:
     inline = executors(app, name="inline", type="inline")
     started: list[threading.Thread] = []
-    stacks: list[list[Drain]] = []
+    stacks: list[list[object]] = []
 
     def innermost() -> None:
-        drain = current_drain()
-        assert drain is not None
-        stacks.append(list(itertools.islice(drain.stack(), 9)))
+        stacks.append(list(itertools.islice(inside.worker_stack(), 9)))
 
     def left_behind() -> None:
         gate()
@@ -421,16 +418,12 @@ def test_inline_jobs_never_hold_each_other_up_in_a_circle(
 def test_code_that_a_job_leaves_behind_may_wait_as_the_job_ends(
     app: Flask, executor: Executor
 ) -> None:
-    queue = app.extensions["flask_executor."].queue
-    drain = Drain(queue)  # as `current_drain` gives it just before it ends
-
-    assert queue.waits.wait(drain, executor.submit(int, "7"), lambda _: 7, None) == 7
+    assert inside.wait_in_ended_worker(app, executor.submit(int, "7"), lambda _: 7) == 7
 
 
 def test_what_a_job_left_waiting_does_not_count_for_the_next_one(
     app: Flask, executor: Executor, gate: Gate
 ) -> None:
-    queue = app.extensions["flask_executor."].queue
     loop = asyncio.new_event_loop()
     left: list[asyncio.Future[object]] = []
 
@@ -442,9 +435,9 @@ def test_what_a_job_left_waiting_does_not_count_for_the_next_one(
 
     leaving = executor.submit(loop.run_until_complete, leave_waiting())
     leaving.result(WAIT)
-    while queue.drains():
+    while inside.is_worker_at_work(app):
         time.sleep(0.01)
-    is_waiting = queue._new_drain(leaving).is_waiting()
+    is_waiting = inside.is_next_job_held_up(app, leaving)
     loop.close()
 
     assert not is_waiting
@@ -573,7 +566,7 @@ def test_nothing_is_kept_of_what_was_waited_for(app: Flask, executor: Executor) 
 
     assert (waiting.result(WAIT), awaiting.result(WAIT)) == (7, 7)
     executor.drain(WAIT)
-    assert not app.extensions["flask_executor."].queue.waits.needed
+    assert not inside.has_awaited_jobs(app)
 
 
 class Result:

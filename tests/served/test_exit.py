@@ -242,6 +242,8 @@ executor.shutdown()
 
 def test_an_exit_that_is_interrupted_tells_what_is_left() -> None:
     done = run("""
+from tests import inside
+
 app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 20
 executor = Executor(app)
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(3))
@@ -250,7 +252,7 @@ for _ in range(2):
 executor.submit(int)
 
 def interrupt():
-    while not app.extensions["flask_executor."].queue.is_closed:
+    while not inside.is_closed(app):
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGUSR1)
 

@@ -19,6 +19,7 @@ from flask import Flask
 from flask_executor import Executor, ExecutorClosed
 from flask_executor.aio.loop import LoopThread, Mailbox
 from flask_executor.exceptions import InvalidSetting
+from tests import inside
 from tests.support import ROOT, WAIT, app_log, at_once
 
 # What the programs for a process of their own begin with.
@@ -475,7 +476,7 @@ def test_a_loop_thread_that_was_stopped_starts_again():
 
 
 def test_who_waits_for_a_task_that_is_cancelled_before_its_first_step_hears_of_it(app, executor):
-    loop_thread = app.extensions["flask_executor."].queue.loop
+    loop_thread = inside.loop_thread(app)
     blocked, release = threading.Event(), threading.Event()
     ran = []
 
@@ -494,8 +495,7 @@ def test_who_waits_for_a_task_that_is_cancelled_before_its_first_step_hears_of_i
         return "ended"
 
     def cancel_it() -> None:
-        mailbox = loop_thread._running.mailbox
-        while not mailbox._posted:
+        while not inside.has_post(app):
             time.sleep(0.001)
         loop_thread.call(
             lambda: [t.cancel() for t in asyncio.all_tasks() if t.get_name() == "never"]

@@ -1,0 +1,231 @@
+"""The private parts of an app's executor that tests look at, replace or wait for.
+
+Only this module says where they are. The tests of `unit/` name the module they are about, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from flask_executor import Executor, FutureCollection, JobFuture
+from flask_executor.futures import JobInfo
+from flask_executor.jobs.future import current_drain
+from flask_executor.queue.drains import Drain
+from flask_executor.runners.running import Outcome, end_job
+from flask_executor.threads.attempts import SharedAttempt
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from flask import Flask
+
+# Names for monkeypatch.setattr.
+CONNECT_TIMEOUT = "flask_executor.backends.dask._CONNECT"
+RUN_INLINE = "flask_executor.queue.queue.run_here"
+
+# Where the locks are that a fork may find held, seen from the app's part of the executor.
+LOCKS = {
+    "queue": "queue.lock",
+    "start of the loop": "queue.loop._starting._lock",
+    "opening of the pool": "queue.workers._opening._lock",
+    "replacing of the pool": "queue.workers._replacing",
+    "coroutine jobs": "queue.coroutines._lock",
+    "mailbox of the loop": "queue.loop._running.mailbox._lock",
+    "stored futures": "futures._lock",
+}
+
+
+# The app's part of an executor
+
+
+def part(app: Flask, name: str = "") -> Any:
+    """Return what the executor of that name keeps for the app."""
+    return app.extensions[f"flask_executor.{name}"]
+
+
+def remove(app: Flask, name: str = "") -> None:
+    """Take the executor of that name from the app, so that another one may have the name."""
+    del app.extensions[f"flask_executor.{name}"]
+
+
+def forget_apps(executor: Executor) -> None:
+    """Have the executor know no app, so that it is for one app again."""
+    executor._apps.clear()
+
+
+def forget_callbacks(executor: Executor) -> None:
+    """Take the default callbacks from the executor."""
+    executor._default_done_callbacks.clear()
+
+
+def lock(app: Flask, name: str) -> Any:
+    """Return one of `LOCKS`."""
+    return attrgetter(LOCKS[name])(part(app))
+
+
+# The pool and the loop
+
+
+def pool(app: Flask) -> Any:
+    """Return what calls are handed to, opened if it is not."""
+    return part(app).queue.workers.open()
+
+
+def own_pool(app: Flask) -> Any:
+    """Return the object whose methods the pool calls: of our own class, or of the app's choice."""
+    return pool(app).shutdown.__self__
+
+
+def lock_of_threads(app: Flask) -> Any:
+    """Return the lock of a pool of threads."""
+    return own_pool(app)._shared.lock
+
+
+def count_who_wait_for_the_pool(app: Flask) -> int:
+    """Return how many threads wait for another one to open the pool."""
+    return count_who_wait(part(app).queue.workers._opening)
+
+
+def count_who_wait(attempt: SharedAttempt[Any]) -> int:
+    """Return how many threads wait for another one to make the attempt."""
+    return len(attempt._current._condition._waiters) if attempt._current else 0
+
+
+def loop_thread(app: Flask) -> Any:
+    """Return the thread of the app's own event loop."""
+    return part(app).queue.loop
+
+
+def has_post(app: Flask) -> bool:
+    """Whether a call waits in the mailbox of the app's own event loop."""
+    return bool(loop_thread(app)._running.mailbox._posted)
+
+
+def replace_start_of_coroutines(
+    app: Flask, start: Callable[[Callable[[], object]], object]
+) -> Callable[[Callable[[], object]], object]:
+    """Have *start* called with what starts a coroutine job, and return what was called before."""
+    coroutines = part(app).queue.coroutines
+    before, coroutines._call = coroutines._call, start
+    return before
+
+
+# The queue
+
+
+def is_closed(app: Flask) -> bool:
+    """Whether a shutdown has begun."""
+    return part(app).queue.is_closed
+
+
+def waiting(app: Flask) -> Sequence[JobFuture[Any]]:
+    """Return the jobs that wait for a worker, with those that were cancelled meanwhile."""
+    return part(app).queue._waiting
+
+
+def replace_waiting(app: Flask, jobs: Any) -> None:
+    """Have the queue keep the jobs that wait for a worker in *jobs*."""
+    part(app).queue._waiting = jobs
+
+
+def count_waiting(app: Flask) -> int:
+    """Return how many jobs wait for a worker, by the count."""
+    return part(app).queue.count_waiting()
+
+
+def count_who_drain(app: Flask) -> int:
+    """Return how many futures there are for calls of `drain`."""
+    return len(part(app).queue._idle_waiters)
+
+
+def future_of_drain(app: Flask) -> Any:
+    """Return a future that ends when no job is pending or running."""
+    return part(app).queue.idle()
+
+
+def waits_for_room(app: Flask, name: str = "") -> bool:
+    """Whether a submit waits for room in the queue."""
+    return bool(part(app, name).queue.room.line)
+
+
+def has_reserved_room(app: Flask) -> bool:
+    """Whether a place in the queue is held for a job that is not in it yet."""
+    return bool(part(app).queue.room.reserved)
+
+
+# The workers
+
+
+def has_awaited_jobs(app: Flask) -> bool:
+    """Whether the queue keeps jobs that other jobs wait for."""
+    return bool(part(app).queue.waits.needed)
+
+
+def is_worker_at_work(app: Flask) -> bool:
+    """Whether a worker runs jobs or looks for one."""
+    return bool(part(app).queue.drains())
+
+
+def worker_stack() -> Any:
+    """Return the worker that runs this code, the one its job was submitted in, and so on."""
+    worker = current_drain()
+    assert worker is not None
+    return worker.stack()
+
+
+def wait_in_ended_worker(app: Flask, future: JobFuture[Any], read: Callable[..., Any]) -> Any:
+    """Wait for the job as code does that was left behind by a job whose worker is at its end."""
+    return part(app).queue.waits.wait(Drain(part(app).queue), future, read, None)
+
+
+def is_next_job_held_up(app: Flask, future: JobFuture[Any]) -> bool:
+    """Whether a worker counts as waiting that begins after this job."""
+    return part(app).queue._new_drain(future).is_waiting()
+
+
+# Stored futures
+
+
+def stored_keys(futures: FutureCollection) -> list[Hashable]:
+    """Return the keys under which the collection has futures."""
+    return list(futures._futures)
+
+
+def keys_of_ended(futures: FutureCollection) -> list[Hashable]:
+    """Return the keys of the futures that count for the collection's bound, as they have ended."""
+    return list(futures._done)
+
+
+# The future of a job
+
+
+def context_of(future: JobFuture[Any]) -> Context:
+    """Return the contextvars that the job runs in."""
+    return future._scope.context
+
+
+def has_task(future: JobFuture[Any]) -> bool:
+    """Whether the future refers to the task of its coroutine job."""
+    return future._task is not None
+
+
+def take_waiters(future: JobFuture[Any]) -> list[Any]:
+    """Return who awaits the job, and have them forgotten."""
+    return future._take_waiters()
+
+
+def awaitable(future: JobFuture[Any]) -> Any:
+    """Return the asyncio future that `submit_async` returns for this job."""
+    return future._waiter()
+
+
+def end_in_entered_context(app: Flask) -> JobFuture[int]:
+    """Return a job that was ended while its contextvars were entered already."""
+    queue = part(app).queue
+    scope = queue.capture()
+    future = JobFuture(JobInfo(queue, int), scope, int, (), {})
+    future._start()
+    scope.context.run(end_job, queue, future, Outcome("succeeded", 0), scope.context.run)
+    return future
