@@ -6,9 +6,10 @@ import contextvars
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,7 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor
-from tests.support import WAIT, Door, Gate, MakeExecutor, switching_every
+from tests.support import WAIT, Door, Gate, Interrupted, MakeExecutor, switching_every
 
 # Eventlet warns of every fork. Its tests have processes of their own; Sentry's SDK would import it.
 sys.modules["eventlet"] = None  # type: ignore[assignment]
@@ -98,6 +99,26 @@ def fast_switching() -> Iterator[None]:
     """Have threads interrupt each other as often as can be."""
     with switching_every(1e-6):
         yield
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], None]]:
+    """A call that makes the main thread, wherever it waits, raise Interrupted."""
+    is_raised = threading.Event()
+
+    def handler(*_: object) -> None:
+        if not is_raised.is_set():
+            is_raised.set()
+            raise Interrupted
+
+    def interrupt() -> None:
+        # A signal that comes just before the main thread begins to wait for a lock wakes nobody.
+        while not is_raised.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    yield interrupt
+    signal.signal(signal.SIGUSR1, previous)
 
 
 @pytest.fixture

@@ -81,6 +81,10 @@ class Door:
         self.let_through()
 
 
+class Interrupted(Exception):
+    """What a signal handler raises in the main thread."""
+
+
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
     """What the calls return or raise, each made in a thread of its own, all at the same time."""
     barrier = threading.Barrier(len(calls))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import http.server
-import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +33,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_executor import Executor
-from tests.support import ROOT, WAIT, at_once
+from tests.support import ROOT, WAIT, Interrupted, at_once
 
 REQUESTS = 50
 
@@ -600,23 +599,6 @@ def test_views_go_on_after_the_executor_was_shut_down(app, executor):
     executor.shutdown()
 
     assert app.test_client().get("/").text == "OK"
-
-
-class Interrupted(Exception):
-    pass
-
-
-@pytest.fixture
-def interrupt() -> Iterator[threading.Thread]:
-    """A call that makes the main thread, wherever it waits, raise Interrupted."""
-
-    def handler(*_) -> None:
-        raise Interrupted
-
-    previous = signal.signal(signal.SIGUSR1, handler)
-    main = threading.main_thread().ident
-    yield lambda: signal.pthread_kill(main, signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, previous)
 
 
 def test_who_is_interrupted_while_waiting_cancels_the_view(app, executor, interrupt):

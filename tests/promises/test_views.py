@@ -7,7 +7,6 @@ import contextlib
 import functools
 import gc
 import inspect
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from flask import g, stream_with_context
 
 from flask_executor import Executor
-from tests.support import ROOT, WAIT, at_once
+from tests.support import ROOT, WAIT, Interrupted, at_once
 
 
 @pytest.fixture(params=[None, "uvloop:new_event_loop"])
@@ -413,23 +412,6 @@ def test_functions_that_a_view_does_not_wait_for_are_called(app, executor):
     assert app.test_client().get("/").text == "OK"
     assert called.wait(WAIT)
     tasks.clear()  # The thread that has called it ends with the task.
-
-
-class Interrupted(Exception):
-    pass
-
-
-@pytest.fixture
-def interrupt():
-    """A call that makes the main thread, wherever it waits, raise Interrupted."""
-
-    def handler(*_):
-        raise Interrupted
-
-    previous = signal.signal(signal.SIGUSR1, handler)
-    main = threading.main_thread().ident
-    yield lambda: signal.pthread_kill(main, signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, previous)
 
 
 def test_an_interrupted_view_cleans_up_in_another_thread(app, executor, interrupt):
