@@ -28,6 +28,13 @@ multiprocessing.set_forkserver_preload(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_is_not_garbage() -> None:
+    # Many tests ask for a garbage collection, which need not look at all of pytest and Dask.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Each thread and process that a test starts ends with the test."""

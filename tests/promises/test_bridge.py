@@ -94,15 +94,6 @@ def one_worker(app, executors):
     return executors(app, name="one", max_workers=1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _what_is_there_is_not_garbage():
-    # Many tests ask for a garbage collection, which need not look at all of pytest and Dask.
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(autouse=True)
 def nothing_logged(caplog):
     """A test that expects a record in the log takes it out."""
