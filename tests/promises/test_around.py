@@ -464,6 +464,7 @@ def far(app: Flask, executors: MakeExecutor, request: pytest.FixtureRequest) -> 
     return executors(app, type=request.param, max_workers=1, mp_context="forkserver")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", [around_app.seen, around_app.seen_later])
 def test_a_worker_enters_what_its_own_app_registers(far: Executor, fn: Any) -> None:
     future = far.submit(fn)
@@ -490,6 +491,7 @@ def test_a_worker_without_the_app_enters_none(app: Flask, executors: MakeExecuto
     assert executor.submit(pow, 2, 3).result(WAIT) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", [around_app.look_up, around_app.look_up_later])
 def test_a_worker_shows_them_what_the_job_raises(far: Executor, tmp_path: Path, fn: Any) -> None:
     args = (str(tmp_path / "report"), 3)[: 2 if fn is around_app.look_up else 1]
@@ -500,6 +502,7 @@ def test_a_worker_shows_them_what_the_job_raises(far: Executor, tmp_path: Path, 
     assert report == f"{fn.__name__} {future.id} of tests.promises.around_app: LookupError(3)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", [around_app.look_up, around_app.look_up_item])
 def test_a_chunk_in_a_worker_has_one_that_sees_what_an_item_raises(
     far: Executor, tmp_path: Path, fn: Any
@@ -532,6 +535,7 @@ def test_a_chunk_in_a_worker_cannot_be_made_to_succeed(
 # With real ones
 
 
+@pytest.mark.slow
 def test_the_tags_that_sentry_is_given_in_one_job_do_not_show_in_the_next() -> None:
     # In a process of its own, since the SDK patches what it finds.
     program = """

@@ -96,6 +96,7 @@ def upstream(at_a_time: int) -> Iterator[Upstream]:
             thread.join(WAIT)
 
 
+@pytest.mark.slow
 def test_fifty_requests_at_a_time_share_one_httpx_client(app, executor):
     with upstream(at_a_time=REQUESTS) as server:
         limits = httpx.Limits(max_keepalive_connections=REQUESTS, keepalive_expiry=None)
@@ -115,6 +116,7 @@ def test_fifty_requests_at_a_time_share_one_httpx_client(app, executor):
     assert server.connections == REQUESTS  # the second time they were there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("async_views", "expected"), [(True, [200, 200]), (False, [200, 500])])
 def test_two_requests_share_an_httpx_client_only_with_the_setting(async_views, expected):
     program = """

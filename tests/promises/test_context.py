@@ -448,6 +448,7 @@ def test_threads_that_inherit_contextvars_inherit_none_from_the_submitter(
     assert seen == [("nobody", False)]
 
 
+@pytest.mark.slow
 def test_a_coroutine_job_may_use_asgirefs_threads_though_its_submitter_holds_one():
     # In a process of its own: asgiref's thread lives as long as that.
     program = """

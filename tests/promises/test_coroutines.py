@@ -131,6 +131,7 @@ def test_all_run_on_one_thread_named_after_the_executor(app, executors):
     assert names == {"mail-app-loop"}
 
 
+@pytest.mark.slow
 def test_ten_thousand_run_at_once(executor):
     everybody = threading.Event()
     waiting = 0

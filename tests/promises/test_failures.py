@@ -576,6 +576,7 @@ def test_a_job_for_another_process_that_was_refused_never_runs(
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_the_end_of_a_job_that_comes_back_then_is_told_once(
     app: Flask, executors: MakeExecutor, door: Door
 ) -> None:

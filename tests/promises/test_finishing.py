@@ -162,6 +162,7 @@ def test_code_that_an_ended_job_left_behind_may_not_submit_after_a_shutdown(
     assert isinstance(told[0], ExecutorClosed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     (3, 12) <= sys.version_info < (3, 12, 2), reason="it starts no thread once it has begun to end"
 )
@@ -194,6 +195,7 @@ executor.submit(fan_out_on_loop)
     assert sorted(done.stdout.splitlines()) == ["[0, 1, 4, 8, 0] [1, 2]", "[0, 1, 8]"]
 
 
+@pytest.mark.slow
 def test_a_job_that_goes_on_submitting_ends_with_the_deadline() -> None:
     done = run("""
 app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 0.2

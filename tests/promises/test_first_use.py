@@ -219,6 +219,7 @@ def test_threads_that_use_a_new_executor_in_different_ways_at_once_all_get_resul
         assert results == [[1, 2], 3, 4, 5, True]
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_away_holds_up_its_callers_once_and_nobody_else(
     app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_a_signal_handler_that_raises_at_any_moment_leaves_the_queue_whole(settings) -> None:

@@ -194,6 +194,7 @@ def test_an_awaited_job_out_of_time_raises_in_the_view(app: Flask, executor: Exe
     assert app.test_client().get("/").text == "the job 'hang' has not ended within its 0.05 s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type_", ["thread", "process"])
 def test_jobs_that_end_just_as_their_time_is_up_end_once(
     app: Flask, executors: MakeExecutor, type_: str
@@ -216,6 +217,7 @@ def test_jobs_that_end_just_as_their_time_is_up_end_once(
     assert stats.submitted == stats.succeeded + stats.failed == count
 
 
+@pytest.mark.slow
 def test_a_job_that_first_starts_as_the_interpreter_ends_has_its_time() -> None:
     done = run("""
 import time

@@ -139,6 +139,7 @@ def test_a_future_that_another_job_drops_is_logged_in_the_context_of_its_own(
     assert log.lines == [Line(UNASKED, "r1", "/r1", "of the job", id_)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type_", ["process", "tests.remote_app:loky"])
 def test_a_failure_in_another_process_is_logged_in_the_context_of_its_submitter(
     app: Flask, executors: MakeExecutor, log: Lines, type_: str
@@ -425,6 +426,7 @@ def test_what_is_raised_after_the_time_was_up_is_logged_in_the_jobs_context(
     assert log.lines == [Line(what, "changed by the job", "/r1", "of the job", future.id)]
 
 
+@pytest.mark.slow
 def test_what_a_pool_of_ones_own_raises_late_is_logged_in_the_submitters_context(
     app: Flask, executors: MakeExecutor, log: Lines, door: Any
 ) -> None:

@@ -36,6 +36,8 @@ from flask_executor import (
 )
 from tests.support import WAIT, MakeExecutor, switching_every
 
+pytestmark = pytest.mark.slow
+
 ENDS = ("succeeded", "failed", "cancelled")
 
 # Where a job may go from each state; it may pass through several between two looks at it.

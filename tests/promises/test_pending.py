@@ -327,6 +327,7 @@ def test_a_logger_that_raises_costs_neither_outcome_nor_worker(app, executors, m
     assert executor.submit(int, "7").result(WAIT) == 7
 
 
+@pytest.mark.slow
 def test_all_that_was_submitted_runs_before_the_interpreter_ends():
     program = """
 import sys, flask, flask_executor

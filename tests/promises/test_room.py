@@ -316,6 +316,7 @@ def test_map_async_waits_for_room(full: Executor, gate: Gate) -> None:
     assert asyncio.run(main()) == list(range(500))
 
 
+@pytest.mark.slow
 def test_a_flood_that_is_refused_takes_no_memory(
     app: Flask, executors: MakeExecutor, gate: Gate
 ) -> None:

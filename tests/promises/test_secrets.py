@@ -145,6 +145,7 @@ def test_the_refusal_of_a_call_tells_no_value(processes: Executor, use: Use) -> 
     assert error.__context__ is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "job", [remote_app.give_back_sealed, remote_app.raise_sealed, remote_app.raise_unreadable]
 )
@@ -160,6 +161,7 @@ def test_what_cannot_be_sent_back_tells_no_value(
 # The app and its settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -210,6 +212,7 @@ def test_a_bad_setting_tells_no_value_of_a_kind_that_it_cannot_have(
     assert SECRET not in everything_told_by(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "told"),
     [
@@ -237,6 +240,7 @@ def test_a_scheduler_that_cannot_be_reached_is_told_without_user_and_password(
     assert SECRET not in everything_told_by(error)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dask_drops_coroutines")
 @NEVER_AWAITED
 def test_an_address_that_dask_cannot_parse_is_a_bad_setting(

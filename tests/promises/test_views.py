@@ -550,6 +550,7 @@ def test_jobs_that_outlive_their_view_have_threads(app, executor):
     assert here() not in [future.result(WAIT) for future in futures]
 
 
+@pytest.mark.slow
 def test_after_a_fork_in_a_function_the_child_serves_its_views():
     program = """
 import os, flask, flask_executor

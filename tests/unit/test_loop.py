@@ -509,6 +509,7 @@ def test_who_waits_for_a_task_that_is_cancelled_before_its_first_step_hears_of_i
     assert ran == []
 
 
+@pytest.mark.slow
 def test_after_a_fork_the_child_has_a_loop_of_its_own():
     done = run("""
 executor = make()
@@ -531,6 +532,7 @@ else:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_all_jobs_run_before_the_interpreter_ends():
     done = run("""
 executor = make()
@@ -549,6 +551,7 @@ executor.options(delay=0.01).submit(job, 101)
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_at_the_end_of_the_interpreter_jobs_get_the_timeout_then_are_cancelled():
     done = run("""
 executor = make(shutdown_timeout=0.2)
@@ -576,6 +579,7 @@ hangs.wait()
     assert "1 pending job cancelled (1 say), 1 running coroutine job cancelled (1 hanging)" in line
 
 
+@pytest.mark.slow
 def test_tasks_and_generators_left_at_the_end_of_the_interpreter_are_closed_quietly():
     done = run("""
 executor = make(loop_factory="uvloop:new_event_loop")

@@ -153,6 +153,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dist
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
 
@@ -165,6 +166,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     assert names == modules | {"flask_executor/py.typed"} | metadata
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
 
