@@ -20,9 +20,10 @@ from .exceptions import (
     WaitTimeout,
     WorkerDied,
 )
-from .executor import Executor, Options
+from .executor import Executor
 from .futures import FutureCollection, JobFuture, JobInfo
 from .job import Job, current_job
+from .options import Options
 from .signals import job_cancelled, job_failed, job_started, job_submitted, job_succeeded
 from .stats import Stats
 

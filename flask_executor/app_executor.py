@@ -13,14 +13,17 @@ from . import signals
 from .aio.loop import GRACE
 from .aio.streams import stream
 from .exceptions import InheritedJob
-from .job import Job
-from .jobs.future import JobFuture, JobInfo, current_drain
+from .jobs.chunks import Chunk, call_in_copy
+from .jobs.function import JobFunction, gives_coroutine
+from .jobs.future import JobFuture, leave_to_parent, waiter_of
+from .jobs.item import WorkItem
 from .messages.shown import kind_of
+from .queue.overview import known
+from .queue.worker import current_worker
 from .remote.worker import call_coroutine_item, in_worker, run
-from .runners.chunks import Chunk, call_in_copy
-from .runners.coroutines import call_coroutine_function, is_coroutine_function
+from .runners.coroutines import call_coroutine_function
 from .runners.mapping import Results, result_of, results_of_chunk
-from .threads.fork import begin_afresh_in_children
+from .threads.fork import call_in_forked_children
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -32,10 +35,10 @@ if TYPE_CHECKING:
         Iterator,
     )
 
+    from .aio.loop import LoopThread
     from .context import Scope
-    from .executor import Executor
     from .jobs.collection import FutureCollection
-    from .queue.queue import JobQueue
+    from .runners.host import AppHost
     from .runners.mapping import Submit
 
 __all__ = ["AppExecutor", "check_callable"]
@@ -46,22 +49,35 @@ T = TypeVar("T")
 class AppExecutor:
     """Submits the jobs of one app; it belongs to the app, and goes with it."""
 
-    def __init__(self, executor: Executor, queue: JobQueue, futures: FutureCollection) -> None:
+    def __init__(
+        self,
+        executor: object,
+        default_callbacks: list[Callable[[JobFuture[Any]], object]],
+        host: AppHost,
+        futures: FutureCollection,
+    ) -> None:
         self.executor = executor
-        self.queue = queue
+        self.host = host
         self.futures = futures
-        begin_afresh_in_children(self)
+        self._default_callbacks = default_callbacks
+        self._inherited: AppHost | None = None  # in a forked process
+        call_in_forked_children(self.after_fork)
 
-    def begin_afresh(self) -> None:
+    def loop(self) -> LoopThread:
+        """The event-loop thread of this process."""
+        return self.host.loop
+
+    def after_fork(self) -> None:
         """Have no jobs but failed ones; in a forked process, whose parent runs them."""
-        for future in self.queue.known():
-            future._leave_to_parent(_inherited(future))
-        self.queue.begin_afresh()
-        self.futures._begin_afresh()
+        self._inherited, self.host = self.host, self.host.fresh()
+        for item in known(self._inherited.queue):
+            if item.future is not None:
+                leave_to_parent(item.future, _inherited(item))
+        self.futures.after_fork()
 
     def is_usable(self) -> bool:
         """Whether jobs may be submitted from here: not in a worker, to workers of its own."""
-        return self.queue.in_process or not in_worker()
+        return self.host.in_process or not in_worker()
 
     def submit(
         self,
@@ -73,77 +89,88 @@ class AppExecutor:
         delay: float | None = None,
         timeout: float | None = None,
         queue_timeout: float | None = 0,
-        in_line: bool = False,
+        may_hold: bool = False,
         scope: Scope | None = None,
     ) -> JobFuture[T]:
         """Make a job of the call and put it in the queue; by default it sees what is here now.
 
         :param queue_timeout: seconds to wait here for room in the queue; None for no limit
-        :param in_line: whether to have the job itself wait for that, and not the caller
+        :param may_hold: whether to have the job itself wait for that, and not the caller
         """
         check_callable(fn)
-        queue = self.queue
+        host = self.host
+        dispatch, queue = host.dispatch, host.queue
         if queue.is_closed:
-            queue.check_open()
-        job = JobInfo(queue, fn, key)
-        scope = scope or queue.capture()
-        future: JobFuture[T] = self._make_future(job, scope, fn, args, kwargs, timeout=timeout)
-        for callback in self.executor._default_done_callbacks:
+            dispatch.check_open()
+        item = WorkItem(host, scope or host.capture(), fn, args, kwargs, key, timeout)
+        self._set_call(item, fn)
+        future: JobFuture[T] = JobFuture(item)
+        for callback in self._default_callbacks:
             future.add_done_callback(callback)
-        if queue.inline:
+        if host.inline:
             delay = None
-        is_bounded = queue.room.is_bounded and (delay is not None or not future._runs_on_loop)
-        has_pool = queue.workers.pool is not None  # asked here, as nearly every job finds it open
-        is_open = has_pool or queue.open_for(future, delay, is_awaited=in_line)
+        is_bounded = queue.admission.is_bounded and (delay is not None or not item.runs_on_loop)
+        has_pool = host.pool.pool is not None  # asked here, as nearly every job finds it open
+        is_open = has_pool or dispatch.open_for(item, delay, is_awaited=may_hold)
         try:
             if key is not None:
                 self._store(key, future)
-            if is_bounded and not in_line:
-                queue.room.reserve(future, queue_timeout, is_delayed=delay is not None)
+            if is_bounded and not may_hold:
+                dispatch.reserve(item, queue_timeout, is_delayed=delay is not None)
             if signals.job_submitted.receivers:
                 sent = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
-                queue.notify(signals.job_submitted, job, **sent)
-            queue.put(future, delay, in_line=in_line and is_bounded, is_open=is_open)
+                host.notify(signals.job_submitted, item, **sent)
+            dispatch.put(item, delay, may_hold=may_hold and is_bounded, is_open=is_open)
         except BaseException:
             if is_bounded:
-                queue.room.give_back(future)
-            if key is not None and future._place is None and self.futures.get(key) is future:
+                dispatch.give_back(item)
+            if key is not None and item.state == "new" and self.futures.get(key) is future:
                 self.futures.pop(key)
             raise
         return future
 
-    def _store(self, key: Hashable, future: JobFuture[Any]) -> None:
-        self.futures.add(key, future)
-        if self.queue.room.is_bounded:
-            # The plain method: it needs no app context.
-            forget = partial(_forget_if_never_in, self.futures, key)
-            concurrent.futures.Future.add_done_callback(future, forget)
-
-    def _make_future(
+    def submit_later(
         self,
-        job: JobInfo,
-        scope: Scope,
-        fn: Callable[..., Any],
+        fn: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
-        timeout: float | None,
-    ) -> JobFuture[Any]:
-        queue = self.queue
-        if timeout is None and isinstance(fn, Job):
-            timeout = fn.timeout
-        is_coroutine = _is_coroutine_function(fn)
-        if not queue.in_process:
-            call = queue.workers.pack(job, timeout, fn, args, kwargs)
-            if is_coroutine and timeout is not None:
-                timeout += GRACE  # over there it is cancelled in time, and then cleans up
-            return JobFuture(job, scope, run, call, {}, timeout)
-        if not is_coroutine:
-            return JobFuture(job, scope, fn, args, kwargs, timeout)
-        if queue.has_loop():
-            return JobFuture(job, scope, fn, args, kwargs, timeout, runs_on_loop=True)
-        call = (job.name, timeout, fn, *args)
-        return JobFuture(job, scope, call_coroutine_function, call, kwargs)
+        queue_timeout: float | None,
+        **options: Any,
+    ) -> tuple[JobFuture[T], Callable[[], None] | None]:
+        """Do as `submit` does for a caller on an event loop, which must not wait for room.
+
+        :returns: the future, and if it waits for room, the function to call after *queue_timeout*
+        """
+        future = self.submit(fn, args, kwargs, may_hold=True, **options)
+        if queue_timeout is None or future.job.state != "held":
+            return future, None
+        return future, partial(self.host.dispatch.reject, future.job, queue_timeout)
+
+    def _store(self, key: Hashable, future: JobFuture[Any]) -> None:
+        self.futures.add(key, future)
+        if self.host.queue.admission.is_bounded:
+            # The plain method: it needs no app context.
+            forget = partial(_forget_if_never_in, self.futures, key, future.job)
+            concurrent.futures.Future.add_done_callback(future, forget)
+
+    def _set_call(self, item: WorkItem, fn: Callable[..., Any]) -> None:
+        """Have *item* make the call where it is to be made."""
+        host = self.host
+        if item.timeout is None and isinstance(fn, JobFunction):
+            item.timeout = fn.timeout
+        is_coroutine = gives_coroutine(fn)
+        if not host.in_process:
+            item.args = host.pool.pack(item, item.timeout, fn, item.args, item.kwargs or {})
+            item.fn, item.kwargs = run, None
+            if is_coroutine and item.timeout is not None:
+                item.timeout += GRACE  # over there it is cancelled in time, and then cleans up
+        elif not is_coroutine:
+            pass
+        elif host.has_loop():
+            item.runs_on_loop = True
+        else:
+            item.args = (item.name, item.timeout, fn, *item.args)
+            item.fn, item.timeout = call_coroutine_function, None
 
     def map(
         self,
@@ -156,7 +183,7 @@ class AppExecutor:
         """Submit an item at a time, or to another process a chunk, and return the results."""
         calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
         # A worker that waited for room might be the one that makes it.
-        submit = self._submitter(fn, chunksize, in_line=current_drain() is not None)
+        submit = self._submitter(fn, chunksize, may_hold=current_worker() is not None)
         if not self._goes_in_chunks(fn, chunksize):
             return Results(submit, calls, buffersize, timeout, result_of).each()
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
@@ -174,18 +201,18 @@ class AppExecutor:
         ordered: bool,
     ) -> AsyncGenerator[T, None]:
         """Submit an item or a chunk at a time, as long as somebody asks for results."""
-        submit = self._submitter(fn, chunksize, in_line=True)
+        submit = self._submitter(fn, chunksize, may_hold=True)
         if not self._goes_in_chunks(fn, chunksize):
             chunksize = 1
 
         async def count_chunks() -> int:
             if buffersize is not None:
                 return max(buffersize // chunksize, 1)
-            workers = await self.queue.count_workers()
+            workers = await self.host.count_workers()
             return 2 * int(workers) if workers < math.inf else 1
 
         return stream(
-            lambda *args: submit(args)._waiter(),
+            lambda *args: waiter_of(submit(args)),
             iterables,
             count_chunks,
             chunksize=chunksize,
@@ -194,21 +221,21 @@ class AppExecutor:
 
     def _goes_in_chunks(self, fn: Callable[..., Any], chunksize: int) -> bool:
         # Coroutines of one process run on its loop, all of them at a time.
-        return chunksize > 1 and not (self.queue.in_process and _is_coroutine_function(fn))
+        return chunksize > 1 and not (self.host.in_process and gives_coroutine(fn))
 
-    def _submitter(self, fn: Callable[..., Any], chunksize: int, *, in_line: bool) -> Submit:
+    def _submitter(self, fn: Callable[..., Any], chunksize: int, *, may_hold: bool) -> Submit:
         # Each item, or chunk, is a job of its own, which sees what is here now.
         check_callable(fn)
         timeout = None
-        scope = self.queue.capture()
+        scope = self.host.capture()
         if self._goes_in_chunks(fn, chunksize):
-            if isinstance(fn, Job) and fn.timeout is not None:
+            if isinstance(fn, JobFunction) and fn.timeout is not None:
                 timeout = fn.timeout * chunksize
             # One journey to another process and back serves all items of a chunk.
             call = fn
-            if self.queue.in_process:
+            if self.host.in_process:
                 call = partial(call_in_copy, scope, fn)
-            elif _is_coroutine_function(fn):
+            elif gives_coroutine(fn):
                 call = partial(call_coroutine_item, fn)
             fn = Chunk(fn, call)
 
@@ -219,31 +246,29 @@ class AppExecutor:
                 {},
                 timeout=timeout,
                 queue_timeout=queue_timeout,
-                in_line=in_line,
+                may_hold=may_hold,
                 scope=scope.copy(),
             )
 
         return submit
 
 
-def _inherited(future: JobFuture[Any]) -> InheritedJob:
+def _inherited(item: WorkItem) -> InheritedJob:
     return InheritedJob(
-        f"the job {future.name!r} ({os.getppid()}-{future.job._number}) belongs to the process "
-        f"{os.getppid()}, which this one was forked from, and runs there; submit it here if it is "
-        "to run here"
+        f"the job {item.name!r} belongs to the process {os.getppid()}, which this one was forked "
+        "from, and runs there; submit it here if it is to run here"
     )
 
 
 def _forget_if_never_in(
-    futures: FutureCollection, key: Hashable, future: concurrent.futures.Future[Any]
+    futures: FutureCollection,
+    key: Hashable,
+    item: WorkItem,
+    future: concurrent.futures.Future[Any],
 ) -> None:
     # Its wait for room was given up, or was too long.
-    if futures.get(key) is future and future._is_in_line():  # type: ignore[attr-defined]
+    if item.state in {"held", "rejected"} and futures.get(key) is future:
         futures.pop(key)
-
-
-def _is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    return fn.is_coroutine_function if isinstance(fn, Job) else is_coroutine_function(fn)
 
 
 def check_callable(fn: object) -> None:

@@ -7,27 +7,29 @@ import math
 import re
 import weakref
 from collections.abc import AsyncIterable
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask
 
-from .aio.loop import Mailbox
-from .aio.streams import all_done
+from .aio.functions import is_coroutine_function
+from .aio.mailbox import Mailbox
+from .aio.running import warn_if_blocking
 from .aio.views import as_sync
+from .aio.waiter import all_done
 from .app_executor import AppExecutor, check_callable
 from .backends.find import INLINE, find_backend
 from .context import current_app_or_none, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
 from .job import Job, JobDecorator
 from .jobs.collection import FutureCollection, check_key
-from .jobs.future import JobFuture, name_of, running_job, warn_if_blocking
-from .messages.shown import kind_of, shown_setting
-from .queue.queue import JobQueue
+from .jobs.future import waiter_of
+from .jobs.info import running_job
+from .messages.shown import kind_of, name_of, shown_setting
+from .options import Options
 from .remote.worker import in_worker
-from .runners.closing import Grant, shutdown
-from .runners.coroutines import is_coroutine_function
+from .runners.closing import Deadline
+from .runners.host import AppHost
 from .settings import (
     Settings,
     check_count,
@@ -42,10 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from .jobs.future import JobInfo
+    from .jobs.future import JobFuture
+    from .jobs.info import JobInfo
     from .stats import Stats
 
-__all__ = ["Executor", "Options"]
+__all__ = ["Executor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,11 +102,11 @@ class Executor(concurrent.futures.Executor):
                 "or give another one a name of its own: Executor(app, name='mail')"
             )
         settings = Settings.from_app(app, self.name)
-        queue = self._serve(app, settings).queue
+        served = self._serve(app, settings)
         app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
         if settings.async_views:
             # The hook that Flask documents for it.
-            app.async_to_sync = partial(as_sync, queue.loop)  # type: ignore[method-assign]
+            app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]
         self._apps.add(app)
 
     @overload
@@ -150,7 +153,7 @@ class Executor(concurrent.futures.Executor):
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
         mailbox = Mailbox.of_running_loop()  # No job without a loop to await it in.
-        return self._here().submit(fn, args, kwargs, in_line=True)._waiter(mailbox)
+        return waiter_of(self._here().submit(fn, args, kwargs, may_hold=True), mailbox)
 
     @overload
     def submit_stored(
@@ -221,7 +224,7 @@ class Executor(concurrent.futures.Executor):
         check_timeout(timeout)
         check_wait("delay", delay)
         check_wait("queue_timeout", queue_timeout)
-        return Options(self, queue_timeout, key=key, timeout=timeout, delay=delay)
+        return Options(self._here, queue_timeout, key=key, timeout=timeout, delay=delay)
 
     @overload
     def map(
@@ -351,7 +354,7 @@ class Executor(concurrent.futures.Executor):
     def _max_workers(self) -> int:
         # Dask's local scheduler reads this of the pool that it is given, as it is the stdlib's.
         # Jobs of the type inline run one at a time in each thread.
-        workers = self._here().queue.workers.open().max_workers
+        workers = self._here().host.pool.open().max_workers
         return int(workers) if workers < math.inf else 1
 
     def add_default_done_callback(self, fn: Callable[[JobFuture[Any]], object]) -> None:
@@ -384,7 +387,7 @@ class Executor(concurrent.futures.Executor):
 
     def stats(self) -> Stats:
         """The counts of the current app's jobs; they always add up."""
-        return self._here().queue.stats()
+        return self._here().host.stats()
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait until no job is pending or running, with callbacks and teardown over.
@@ -397,18 +400,18 @@ class Executor(concurrent.futures.Executor):
         """
         check_seconds("timeout", timeout)
         warn_if_blocking("drain()", "every job has ended; await drain_async() instead")
-        grant = Grant()
-        waits = {queue: queue.idle() for queue in self._queues(refused_in_job="drain")}
+        deadline = Deadline()
+        waits = {host: host.queue.idle() for host in self._hosts(refused_in_job="drain")}
         try:
             for future in waits.values():
-                future.result(grant.left(timeout))
+                future.result(deadline.left(timeout))
         except TimeoutError:
             raise _drain_timeout(waits, timeout) from None
 
     async def drain_async(self, timeout: float | None = None) -> None:
         """Do as `drain` does without blocking the event loop."""
         check_seconds("timeout", timeout)
-        waits = {queue: queue.idle() for queue in self._queues(refused_in_job="drain")}
+        waits = {host: host.queue.idle() for host in self._hosts(refused_in_job="drain")}
         if not await all_done(waits.values(), timeout):
             raise _drain_timeout(waits, timeout)
 
@@ -420,14 +423,14 @@ class Executor(concurrent.futures.Executor):
         :param cancel_futures: whether to cancel the jobs that have not started; else they run
         :raises RuntimeError: inside a job that it would wait for
         """
-        grant = Grant()
-        for queue in self._queues(refused_in_job="shut down" if wait else None):
-            if wait and queue.loop.is_current():
+        deadline = Deadline()
+        for host in self._hosts(refused_in_job="shut down" if wait else None):
+            if wait and host.loop.is_current():
                 raise RuntimeError(
                     "shutdown() in the thread of the executor's event loop would wait for that "
                     "loop; use shutdown(wait=False), or another thread"
                 )
-            shutdown(queue, wait=wait, cancel_futures=cancel_futures, grant=lambda: grant)
+            host.shutdown(wait=wait, cancel_futures=cancel_futures, deadline=lambda: deadline)
 
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
@@ -437,9 +440,13 @@ class Executor(concurrent.futures.Executor):
         backend = find_backend(settings)
         if not backend.in_process and in_worker():
             backend = INLINE
-        queue = JobQueue(self, f"{self.name or 'executor'}-{app.name}", app, settings, backend)
+        name = f"{self.name or 'executor'}-{app.name}"
+        host = AppHost(
+            self, app, around=self._around, name=name, settings=settings, backend=backend
+        )
         futures = FutureCollection(settings.futures_max_length)
-        served = app.extensions[self._extension_key] = AppExecutor(self, queue, futures)
+        served = AppExecutor(self, self._default_done_callbacks, host, futures)
+        app.extensions[self._extension_key] = served
         return served
 
     def _here(self) -> AppExecutor:
@@ -452,21 +459,21 @@ class Executor(concurrent.futures.Executor):
             raise NotInitialised(
                 f"{self!r} is not initialised for the app {app.name!r}; call executor.init_app(app)"
             )
-        return found if found.is_usable() else self._serve(app, found.queue.settings)
+        return found if found.is_usable() else self._serve(app, found.host.settings)
 
-    def _queues(self, *, refused_in_job: str | None = None) -> list[JobQueue]:
-        """The current app's queue, or outside an app context, those of all apps."""
+    def _hosts(self, *, refused_in_job: str | None = None) -> list[AppHost]:
+        """The current app's host, or outside an app context, those of all apps."""
         if current_app_or_none() is not None:
-            queues = [self._here().queue]
+            hosts = [self._here().host]
         else:
-            queues = [self._of(app).queue for app in self._apps]
+            hosts = [self._of(app).host for app in self._apps]
         job = running_job.get(None)
-        if refused_in_job and job is not None and any(queue.runs(job) for queue in queues):
+        if refused_in_job and job is not None and any(host.queue.runs(job) for host in hosts):
             raise RuntimeError(
                 f"the job {job.name!r} cannot {refused_in_job} its own executor: it would wait for "
                 "itself"
             )
-        return queues
+        return hosts
 
     def _only_app(self) -> Flask:
         apps = list(self._apps)
@@ -484,71 +491,10 @@ class Executor(concurrent.futures.Executor):
         )
 
 
-class Options:
-    """An executor's ways to submit, with options; made by `Executor.options`."""
-
-    __slots__ = ("_executor", "_options", "_queue_timeout")
-
-    def __init__(self, executor: Executor, queue_timeout: float | None, **options: Any) -> None:
-        self._executor = executor
-        self._queue_timeout = queue_timeout
-        self._options = options
-
-    @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> JobFuture[T]: ...
-
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
-        """Do as `Executor.submit` does, with these options.
-
-        :raises DuplicateKey: if a future is stored under the key; the job does not start
-        """
-        queue_timeout = self._queue_timeout or 0
-        return self._executor._here().submit(
-            fn, args, kwargs, queue_timeout=queue_timeout, **self._options
-        )
-
-    @overload
-    def submit_async(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]: ...
-
-    @overload
-    def submit_async(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]: ...
-
-    def submit_async(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> asyncio.Future[Any]:
-        """Do as `Executor.submit_async` does, with these options.
-
-        :raises DuplicateKey: if a future is stored under the key; the job does not start
-        """
-        mailbox = Mailbox.of_running_loop()
-        future = self._executor._here().submit(fn, args, kwargs, in_line=True, **self._options)
-        waiter = future._waiter(mailbox)
-        if self._queue_timeout is not None and future._is_in_line():
-            turn_away = future.job._queue.room.turn_away
-            timer = waiter.get_loop().call_later(
-                self._queue_timeout,
-                turn_away,
-                future,
-                self._queue_timeout,
-                context=Context(),  # A timer keeps its contextvars until it is due.
-            )
-            waiter.add_done_callback(lambda _: timer.cancel())
-        return waiter
-
-
 def _drain_timeout(
-    waits: dict[JobQueue, concurrent.futures.Future[None]], timeout: float | None
+    waits: dict[AppHost, concurrent.futures.Future[None]], timeout: float | None
 ) -> WaitTimeout:
-    left = [queue.stats() for queue, future in waits.items() if not future.done()]
+    left = [host.stats() for host, future in waits.items() if not future.done()]
     for future in waits.values():
         future.cancel()
     pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from .jobs.collection import FutureCollection
-from .jobs.future import JobFuture, JobInfo
+from .jobs.future import JobFuture
+from .jobs.info import JobInfo
 
 __all__ = ["Future", "FutureCollection", "FutureProxy", "JobFuture", "JobInfo"]
 

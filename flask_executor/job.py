@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 from asgiref.sync import markcoroutinefunction
 from werkzeug.local import LocalProxy
 
-from .jobs.future import JobInfo, name_of, running_job
-from .runners.coroutines import is_coroutine_function
+from .jobs.function import JobFunction
+from .jobs.info import JobInfo, running_job
+from .messages.shown import name_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,7 +60,7 @@ class JobDecorator(Protocol):
     def __call__(self, fn: Callable[P, T], /) -> Job[P, T]: ...
 
 
-class Job(Generic[P, T, R]):
+class Job(JobFunction, Generic[P, T, R]):
     """A function that can submit itself to its executor; called, it is the plain function.
 
     Made by `Executor.job`, also before the executor has an app. *T* is its result; *R* is what a
@@ -72,9 +73,8 @@ class Job(Generic[P, T, R]):
         self, executor: Executor, fn: Callable[P, R], *, timeout: float | None = None
     ) -> None:
         update_wrapper(self, fn)
-        self.fn = fn
-        self.timeout = timeout
-        self.is_coroutine_function = is_coroutine_function(fn)
+        super().__init__(fn, timeout=timeout)
+        self.fn: Callable[P, R] = fn
         if self.is_coroutine_function:
             markcoroutinefunction(self)
         self._executor = executor

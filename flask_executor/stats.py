@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
-if TYPE_CHECKING:
-    from .runners.running import Outcome
+__all__ = ["Counts", "End", "Stats"]
 
-__all__ = ["Counts", "Stats"]
+End = Literal["succeeded", "failed", "cancelled"]
+"""How a job that ran can end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Counts:
     def __init__(self) -> None:
         self.started = self.succeeded = self.failed = self.cancelled = 0
 
-    def count_end(self, outcome: Outcome) -> None:
+    def count_end(self, end: End) -> None:
         """Count how a job has ended, before anybody can see that it has."""
-        if outcome.state == "succeeded":
+        if end == "succeeded":
             self.succeeded += 1
-        elif outcome.state == "cancelled":
+        elif end == "cancelled":
             self.cancelled += 1
         else:
             self.failed += 1

@@ -10,10 +10,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from flask_executor import Executor, FutureCollection, JobFuture
-from flask_executor.futures import JobInfo
-from flask_executor.jobs.future import current_drain
-from flask_executor.queue.drains import Drain
-from flask_executor.runners.running import Outcome, end_job
+from flask_executor.jobs.future import waiter_of
+from flask_executor.jobs.item import WorkItem
+from flask_executor.jobs.outcome import Outcome
+from flask_executor.queue.worker import Worker, current_worker
+from flask_executor.runners.blocked import wait_in_worker
+from flask_executor.runners.running import end_job
 from flask_executor.threads.attempts import SharedAttempt
 
 if TYPE_CHECKING:
@@ -23,16 +25,15 @@ if TYPE_CHECKING:
 
 # Names for monkeypatch.setattr.
 CONNECT_TIMEOUT = "flask_executor.backends.dask._CONNECT"
-RUN_INLINE = "flask_executor.queue.queue.run_here"
+RUN_INLINE = "flask_executor.runners.dispatch.run_here"
 
 # Where the locks are that a fork may find held, seen from the app's part of the executor.
 LOCKS = {
-    "queue": "queue.lock",
-    "start of the loop": "queue.loop._starting._lock",
-    "opening of the pool": "queue.workers._opening._lock",
-    "replacing of the pool": "queue.workers._replacing",
-    "coroutine jobs": "queue.coroutines._lock",
-    "mailbox of the loop": "queue.loop._running.mailbox._lock",
+    "queue": "host.queue.lock",
+    "start of the loop": "host.loop._starting._lock",
+    "opening of the pool": "host.pool._opening._lock",
+    "replacing of the pool": "host.pool._replacing",
+    "mailbox of the loop": "host.loop._running.mailbox._lock",
     "stored futures": "futures._lock",
 }
 
@@ -70,7 +71,7 @@ def lock(app: Flask, name: str) -> Any:
 
 def pool(app: Flask) -> Any:
     """Return what calls are handed to, opened if it is not."""
-    return part(app).queue.workers.open()
+    return part(app).host.pool.open()
 
 
 def own_pool(app: Flask) -> Any:
@@ -85,7 +86,7 @@ def lock_of_threads(app: Flask) -> Any:
 
 def count_who_wait_for_the_pool(app: Flask) -> int:
     """Return how many threads wait for another one to open the pool."""
-    return count_who_wait(part(app).queue.workers._opening)
+    return count_who_wait(part(app).host.pool._opening)
 
 
 def count_who_wait(attempt: SharedAttempt[Any]) -> int:
@@ -95,7 +96,7 @@ def count_who_wait(attempt: SharedAttempt[Any]) -> int:
 
 def loop_thread(app: Flask) -> Any:
     """Return the thread of the app's own event loop."""
-    return part(app).queue.loop
+    return part(app).host.loop
 
 
 def has_post(app: Flask) -> bool:
@@ -107,7 +108,7 @@ def replace_start_of_coroutines(
     app: Flask, start: Callable[[Callable[[], object]], object]
 ) -> Callable[[Callable[[], object]], object]:
     """Have *start* called with what starts a coroutine job, and return what was called before."""
-    coroutines = part(app).queue.coroutines
+    coroutines = part(app).host._coroutines
     before, coroutines._call = coroutines._call, start
     return before
 
@@ -117,42 +118,47 @@ def replace_start_of_coroutines(
 
 def is_closed(app: Flask) -> bool:
     """Whether a shutdown has begun."""
-    return part(app).queue.is_closed
+    return part(app).host.queue.is_closed
 
 
-def waiting(app: Flask) -> Sequence[JobFuture[Any]]:
+def waiting(app: Flask) -> Sequence[WorkItem]:
     """Return the jobs that wait for a worker, with those that were cancelled meanwhile."""
-    return part(app).queue._waiting
+    return part(app).host.queue.ready.entries
 
 
 def replace_waiting(app: Flask, jobs: Any) -> None:
     """Have the queue keep the jobs that wait for a worker in *jobs*."""
-    part(app).queue._waiting = jobs
+    part(app).host.queue.ready.entries = jobs
 
 
 def count_waiting(app: Flask) -> int:
     """Return how many jobs wait for a worker, by the count."""
-    return part(app).queue.count_waiting()
+    return part(app).host.queue._load().waiting
 
 
 def count_who_drain(app: Flask) -> int:
     """Return how many futures there are for calls of `drain`."""
-    return len(part(app).queue._idle_waiters)
+    return len(part(app).host.queue._idle._futures)
 
 
 def future_of_drain(app: Flask) -> Any:
     """Return a future that ends when no job is pending or running."""
-    return part(app).queue.idle()
+    return part(app).host.queue.idle()
+
+
+def count_held(app: Flask, name: str = "") -> int:
+    """Return how many jobs, or threads in a submit, wait for room in the queue."""
+    return len(part(app, name).host.queue.admission.held)
 
 
 def waits_for_room(app: Flask, name: str = "") -> bool:
     """Whether a submit waits for room in the queue."""
-    return bool(part(app, name).queue.room.line)
+    return bool(part(app, name).host.queue.admission.held)
 
 
 def has_reserved_room(app: Flask) -> bool:
     """Whether a place in the queue is held for a job that is not in it yet."""
-    return bool(part(app).queue.room.reserved)
+    return bool(part(app).host.queue.admission.reserved)
 
 
 # The workers
@@ -160,29 +166,31 @@ def has_reserved_room(app: Flask) -> bool:
 
 def has_awaited_jobs(app: Flask) -> bool:
     """Whether the queue keeps jobs that other jobs wait for."""
-    return bool(part(app).queue.waits.needed)
+    return bool(part(app).host.queue.awaited)
 
 
 def is_worker_at_work(app: Flask) -> bool:
     """Whether a worker runs jobs or looks for one."""
-    return bool(part(app).queue.drains())
+    return bool(part(app).host.queue.crew)
 
 
 def worker_stack() -> Any:
-    """Return the worker that runs this code, the one its job was submitted in, and so on."""
-    worker = current_drain()
+    """Return the workers that are blocked while this code waits."""
+    worker = current_worker()
     assert worker is not None
-    return worker.stack()
+    return worker.held_up()
 
 
-def wait_in_ended_worker(app: Flask, future: JobFuture[Any], read: Callable[..., Any]) -> Any:
+def wait_in_ended_worker(future: JobFuture[Any], read: Callable[..., Any]) -> Any:
     """Wait for the job as code does that was left behind by a job whose worker is at its end."""
-    return part(app).queue.waits.wait(Drain(part(app).queue), future, read, None)
+    return wait_in_worker(Worker(), future, read, None)
 
 
-def is_next_job_held_up(app: Flask, future: JobFuture[Any]) -> bool:
-    """Whether a worker counts as waiting that begins after this job."""
-    return part(app).queue._new_drain(future).is_waiting()
+def is_worker_blocked() -> bool:
+    """Whether the worker that runs this code counts as blocked."""
+    worker = current_worker()
+    assert worker is not None
+    return worker.is_blocked()
 
 
 # Stored futures
@@ -203,12 +211,12 @@ def keys_of_ended(futures: FutureCollection) -> list[Hashable]:
 
 def context_of(future: JobFuture[Any]) -> Context:
     """Return the contextvars that the job runs in."""
-    return future._scope.context
+    return future.job.scope.context  # type: ignore[union-attr]
 
 
 def has_task(future: JobFuture[Any]) -> bool:
     """Whether the future refers to the task of its coroutine job."""
-    return future._task is not None
+    return future.job.task is not None
 
 
 def take_waiters(future: JobFuture[Any]) -> list[Any]:
@@ -218,14 +226,15 @@ def take_waiters(future: JobFuture[Any]) -> list[Any]:
 
 def awaitable(future: JobFuture[Any]) -> Any:
     """Return the asyncio future that `submit_async` returns for this job."""
-    return future._waiter()
+    return waiter_of(future)
 
 
 def end_in_entered_context(app: Flask) -> JobFuture[int]:
     """Return a job that was ended while its contextvars were entered already."""
-    queue = part(app).queue
-    scope = queue.capture()
-    future = JobFuture(JobInfo(queue, int), scope, int, (), {})
-    future._start()
-    scope.context.run(end_job, queue, future, Outcome("succeeded", 0), scope.context.run)
+    host = part(app).host
+    scope = host.capture()
+    item = WorkItem(host, scope, int, (), {})
+    future: JobFuture[int] = JobFuture(item)
+    item.claim()
+    scope.context.run(end_job, host, item, Outcome("succeeded", 0), scope.context.run)
     return future

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import weakref
-from collections import deque
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from ..exceptions import NoRunningLoop
-from ..messages.shown import name_of
 from ..threads.attempts import SharedAttempt
-from ..threads.conditions import LightFuture, RLock
+from ..threads.conditions import LightFuture
 from ..threads.pool import start_thread
+from .mailbox import Mailbox
+from .running import check_patched_in_time, threads_are_greenlets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
-__all__ = [
-    "GRACE",
-    "LoopThread",
-    "Mailbox",
-    "check_patched_in_time",
-    "check_running_loop",
-    "error_of_skipped",
-    "run_to_its_end",
-    "running_loop",
-    "threads_are_greenlets",
-]
+__all__ = ["GRACE", "LoopThread", "error_of_skipped", "run_to_its_end"]
 
 T = TypeVar("T")
 
@@ -46,157 +34,6 @@ _NO_LOOP_UNDER_GEVENT = (
     "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without delay and timeout, or serve the "
     "app with threads, as 'gunicorn --threads 8' does"
 )
-
-_PATCHED_TOO_LATE = (
-    "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
-    "so its locks would block the whole process. Run gevent.monkey.patch_all() before all other "
-    "imports, or with gunicorn, leave out --preload"
-)
-
-
-class Mailbox:
-    """The calls that other threads ask an event loop for.
-
-    One wake-up of the loop serves all that have come by then: a wake-up per call is what makes
-    `asyncio.wrap_future` and `asyncio.run_coroutine_threadsafe` slow in a burst.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
-        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
-        self._lock = RLock()
-        self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
-        self._is_waking = False  # guarded by _lock
-        self._is_closed = False  # guarded by _lock
-        # Else the calls would run in the contextvars of whoever posts the first of them.
-        self._context = Context()
-
-    @classmethod
-    def of_running_loop(cls) -> Mailbox:
-        """The mailbox of the loop that runs in the calling thread.
-
-        :raises NoRunningLoop: if there is none
-        """
-        loop = check_running_loop()
-        mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
-        if mailbox is None or mailbox._loop() is not loop:
-            mailbox = _thread.mailbox = cls(loop)
-        return mailbox
-
-    def close(self) -> None:
-        """Make the calls that have come, and take no more; in the loop's thread."""
-        with self._lock:
-            self._is_closed = True
-        self._deliver()
-
-    def post(self, call: Callable[[], object]) -> bool:
-        """Have the loop make *call*; False, and no call, if the loop is closed."""
-        try:
-            with self._lock:
-                if self._is_closed:
-                    return False
-                self._posted.append(call)
-                if self._is_waking:
-                    return True
-                self._is_waking = True
-            return self._wake()
-        except BaseException:
-            # A signal handler raised, and other threads count on this wake-up.
-            self._wake()
-            raise
-
-    def _wake(self) -> bool:
-        loop = self._loop()
-        if loop is None:
-            self._take()
-            return False
-        try:
-            loop.call_soon_threadsafe(self._deliver, context=self._context)
-        except RuntimeError:
-            # To ask first would be a race: a loop may be closed at any time, and often is.
-            self._take()
-            if not loop.is_closed():
-                raise
-            return False
-        return True
-
-    def _deliver(self) -> None:
-        posted = self._take()
-        try:
-            while posted:
-                call = posted.popleft()
-                try:
-                    call()
-                except Exception as error:
-                    message = {"message": f"{name_of(call)} raised", "exception": error}
-                    asyncio.get_running_loop().call_exception_handler(message)
-        finally:
-            if posted:  # A signal handler raised, and the rest is still to be called.
-                with self._lock:
-                    self._posted.extendleft(reversed(posted))
-                self._wake()
-
-    def _take(self) -> deque[Callable[[], object]]:
-        with self._lock:
-            posted, self._posted = self._posted, deque()
-            self._is_waking = False
-        return posted
-
-
-# The mailbox that a thread used last: a thread runs one loop at a time.
-_thread = threading.local()
-
-
-def threads_are_greenlets() -> bool:
-    """Whether gevent has patched `threading`: all that are started then share a real thread."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
-
-
-# Locks that are made at import, and the classes that are derived from one, stay what they are.
-_WERE_GREENLETS = threads_are_greenlets()
-
-
-def check_patched_in_time() -> None:
-    """Refuse to work with the locks of real threads where greenlets share one.
-
-    :raises RuntimeError: if gevent has patched `threading` since this package was imported
-    """
-    if threads_are_greenlets() and not _WERE_GREENLETS:
-        raise RuntimeError(_PATCHED_TOO_LATE)
-
-
-def _eventlet_has_patched() -> bool:
-    patcher = sys.modules.get("eventlet.patcher")
-    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in the calling thread, or in the calling greenlet; or None.
-
-    asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
-    """
-    loop = asyncio._get_running_loop()
-    if loop is None or not (threads_are_greenlets() or _eventlet_has_patched()):
-        return loop
-    # asyncio's own loops note the thread they run in by the function that gevent or eventlet has
-    # patched.
-    greenlet = getattr(loop, "_thread_id", None)
-    return loop if greenlet in {None, threading.get_ident()} else None
-
-
-def check_running_loop() -> asyncio.AbstractEventLoop:
-    """The loop that runs in the calling thread.
-
-    :raises NoRunningLoop: if there is none
-    """
-    loop = running_loop()
-    if loop is None:
-        raise NoRunningLoop(
-            "no event loop is running in this thread; use this in an async def function, "
-            "or submit() and result() in a plain one"
-        )
-    return loop
 
 
 def error_of_skipped(task: asyncio.Task[Any]) -> BaseException:
@@ -253,13 +90,6 @@ class LoopThread:
         self._starting: SharedAttempt[_Running] = SharedAttempt(f"the event loop {name!r}")
         self._running: _Running | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
-
-    def begin_afresh(self) -> None:
-        """Have no thread; in a forked process, where there is none."""
-        self._starting = SharedAttempt(f"the event loop {self._name!r}")
-        self._running = None
-        if self._finalizer is not None:
-            self._finalizer.detach()
 
     def start(self) -> None:
         """Start the thread, if it does not run."""

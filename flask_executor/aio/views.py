@@ -9,25 +9,29 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..aio.loop import running_loop
 from ..messages.shown import name_of
-from ..runners.coroutines import is_coroutine_function
 from ..threads.sync_threads import WaitingThread, take_over
+from .functions import is_coroutine_function
+from .running import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from ..aio.loop import LoopThread
+    from .loop import LoopThread
 
 __all__ = ["as_sync"]
 
 
-def as_sync(loop: LoopThread, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+def as_sync(
+    find_loop: Callable[[], LoopThread], func: Callable[..., Coroutine[Any, Any, Any]]
+) -> Callable[..., Any]:
     """Make a plain function of *func* that runs it on the loop and waits for its end.
 
     It takes the place of `flask.Flask.async_to_sync`. The coroutine runs in a copy of the caller's
     contextvars, and what it sets in them comes back. What it gives to `sync_to_async` runs in the
     caller's thread. A caller that is interrupted while it waits cancels it.
+
+    :param find_loop: gives the loop, which a forked process has another of
     """
     if not (callable(func) and is_coroutine_function(func)):
         # asgiref's words, so that a filter of warnings knows them.
@@ -41,7 +45,7 @@ def as_sync(loop: LoopThread, func: Callable[..., Coroutine[Any, Any, Any]]) -> 
                 f"{name_of(func)!r} was called as a plain function in a thread that runs an event "
                 "loop, and would block it; await it instead"
             )
-        return _run(loop, partial(func, *args, **kwargs))
+        return _run(find_loop(), partial(func, *args, **kwargs))
 
     if hasattr(func, "__self__"):
         run.__self__ = func.__self__  # type: ignore[attr-defined]

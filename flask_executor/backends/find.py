@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.utils import import_string
 
-from ..aio.loop import threads_are_greenlets
+from ..aio.running import threads_are_greenlets
 from ..exceptions import InvalidSetting
 from ..messages.shown import kind_of, public_address, shown_setting
 from ..messages.traces import text_of

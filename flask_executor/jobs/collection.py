@@ -69,8 +69,8 @@ class FutureCollection:
         # The plain method: an executor's own book-keeping needs no app context.
         concurrent.futures.Future.add_done_callback(future, partial(self._on_done, key))
 
-    def _begin_afresh(self) -> None:
-        # In a forked process, where jobs have failed without callbacks.
+    def after_fork(self) -> None:
+        """Note which futures are done; in a forked process, where they fail without callbacks."""
         self._lock = RLock()
         for future in self._futures.values():
             future._condition = threading.Condition()  # Somebody may have held the lock.

@@ -1,13 +1,9 @@
-"""The future of a job, and what the job can know of itself."""
+"""The future of a job."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import itertools
-import os
-import sys
 import threading
-import warnings
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -16,130 +12,30 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..aio.loop import Mailbox, error_of_skipped, running_loop
-from ..aio.streams import Waiter
+from ..aio.mailbox import Mailbox
+from ..aio.running import running_loop, warn_if_blocking
+from ..aio.waiter import Waiter
 from ..exceptions import JobTimeout, WaitTimeout
-from ..jobs.collection import State, state_of
 from ..messages.shown import name_of
-from ..messages.traces import is_of_this_package
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition
+from .collection import State, state_of
+from .info import running_job
+from .item import WorkItem
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Coroutine, Generator, Hashable
+    from collections.abc import Callable, Generator, Hashable
 
     from ..context import Scope
-    from ..queue.drains import Drain
-    from ..queue.queue import JobQueue
-    from ..runners.limits import TimeLimit
-    from ..runners.running import Outcome
+    from .outcome import Outcome
 
-__all__ = [
-    "JobFuture",
-    "JobInfo",
-    "RemoteJobInfo",
-    "call_as_job",
-    "current_drain",
-    "log_in_scope",
-    "name_of",
-    "running_job",
-    "warn_if_blocking",
-]
+__all__ = ["JobFuture", "leave_to_parent", "waiter_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-Place = Literal["line", "delayed line", "queue", "drain", "delay", "loop", "gone"]
-"""Where a job waits: for room; for that, to wait for its time; for any worker; for the one that it
-has; for its time; for the event loop; or nowhere, as it was cancelled."""
-
-_numbers = itertools.count(1)
-
-
-class JobInfo:
-    """What a job can know of itself; inside the job, `current_job` stands for it."""
-
-    __slots__ = (
-        "__weakref__",
-        "_drain",
-        "_number",
-        "_queue",
-        "cancel_requested",
-        "key",
-        "name",
-    )
-
-    _exited = False
-    """As asgiref asks of the key of a thread."""
-
-    key: Hashable | None
-    """The key it was stored under."""
-    name: str
-    """The name of its function."""
-    cancel_requested: bool
-    """Whether somebody asked it to stop: by its future's `cancel`, or by giving up awaiting it."""
-
-    def __init__(
-        self, queue: JobQueue, fn: Callable[..., Any], key: Hashable | None = None
-    ) -> None:
-        self._number = next(_numbers)
-        self._queue = queue
-        self._drain: Drain | None = None  # what runs it in a thread
-        self.name = name_of(fn)
-        self.key = key
-        self.cancel_requested = False
-
-    @property
-    def id(self) -> str:
-        """An id that no other job has, in any running process of this machine."""
-        return f"{os.getpid()}-{self._number}"
-
-    def check_cancelled(self) -> None:
-        """End the job here if somebody asked it to stop.
-
-        :raises concurrent.futures.CancelledError: if so; a job that lets it pass is cancelled
-        """
-        if self.cancel_requested:
-            raise concurrent.futures.CancelledError(f"the job {self.name!r} was asked to stop")
-
-    def __repr__(self) -> str:
-        return f"<job {self.id} {self.name}>"
-
-
-class RemoteJobInfo(JobInfo):
-    """What a job knows of itself in another process than the one that submitted it."""
-
-    __slots__ = ("_id",)
-
-    def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
-        self._id = id_
-        self._queue = cast("JobQueue", None)  # none of this process
-        self._drain = None
-        self.name = name
-        self.key = key
-        self.cancel_requested = False
-
-    @property
-    def id(self) -> str:
-        """The id it has there, too."""
-        return self._id
-
-
-running_job: ContextVar[JobInfo] = ContextVar("flask_executor.running_job")
-
-
-def current_drain() -> Drain | None:
-    """The drain that is at the job which the calling code is part of."""
-    job = running_job.get(None)
-    drain = None if job is None else job._drain
-    # Code that a job has left behind may go on when the drain is at another one.
-    current = None if drain is None else drain.current
-    return drain if current is not None and current.job is job else None
 
 
 class JobFuture(concurrent.futures.Future[T]):
@@ -148,41 +44,12 @@ class JobFuture(concurrent.futures.Future[T]):
     Done callbacks run in the job's own app context, before its teardown; those of a job that was
     cancelled while it waited, or that ran in another process, in a copy of it.
 
-    :param scope: where the job runs
-    :param timeout: seconds that the job may run
+    :param job: what is to run
     """
 
-    __slots__ = (
-        "_args",
-        "_fn",
-        "_has_callbacks",
-        "_is_retrieved",
-        "_kwargs",
-        "_limit",
-        "_log_scope",
-        "_loop_waiters",
-        "_place",
-        "_runs_on_loop",
-        "_scope",
-        "_task",
-        "_timeout",
-        "_waits_for",
-        "job",
-    )
+    __slots__ = ("_has_callbacks", "_is_retrieved", "_log_scope", "_loop_waiters", "job")
 
-    # The coroutine of a coroutine job until its first step. It has no slot, as few jobs have one.
-    _unbegun: Coroutine[Any, Any, None] | None = None
-
-    def __init__(  # noqa: PLR0917 - called for each job, and cheaper so
-        self,
-        job: JobInfo,
-        scope: Scope,
-        fn: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        timeout: float | None = None,
-        runs_on_loop: bool = False,
-    ) -> None:
+    def __init__(self, job: WorkItem) -> None:
         # All that the stdlib's `__init__` does, but for the condition.
         self._condition: threading.Condition = LightCondition()
         self._state = PENDING
@@ -190,23 +57,14 @@ class JobFuture(concurrent.futures.Future[T]):
         self._exception: BaseException | None = None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[concurrent.futures.Future[T]], object]] = []
-        self._timeout = timeout
-        self._limit: TimeLimit | None = None
-        self._runs_on_loop = runs_on_loop
-        self._task: asyncio.Task[None] | None = None
         self.job = job
-        self._scope: Scope | None = scope  # None after `_release`
-        self._fn: Callable[..., T] = fn  # None after `_release` or `_release_call`
-        self._args = args
-        self._kwargs: dict[str, Any] | None = kwargs or None
+        job.future = self
         self._has_callbacks = False
         self._is_retrieved = False
         # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
         # somebody asks.
         self._log_scope: Scope | None = None
         self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
-        self._place: Place | None = None  # guarded by the queue's lock
-        self._waits_for: JobFuture[Any] | None = None  # changed by the job's thread
 
     @property
     def id(self) -> str:
@@ -300,19 +158,19 @@ class JobFuture(concurrent.futures.Future[T]):
             return False
         if not self.job.cancel_requested:
             self.job.cancel_requested = True
-            if self._runs_on_loop:
-                self.job._queue.coroutines.cancel(self)
-        return self._runs_on_loop
+            if self.job.runs_on_loop:
+                self.job.host.stop(self.job)
+        return self.job.runs_on_loop
 
     def _leave_queue(self) -> None:
         """Have the queue note that the job was cancelled while it waited, if that is new."""
         if self._state != CANCELLED:
             return
-        self.job._queue.on_cancelled(self)
+        self.job.host.on_cancelled(self.job)
         with self._condition:
             if self._state == CANCELLED:
                 self.set_running_or_notify_cancel()
-        self._release()
+        self.job.release()
 
     def add_done_callback(self, fn: Callable[[JobFuture[T]], object]) -> None:
         """Call *fn* with this future when the job ends or is cancelled, at once if it has already.
@@ -346,7 +204,7 @@ class JobFuture(concurrent.futures.Future[T]):
         if is_done:
             waiter.settle()
         elif running_job.get(None) is not None:
-            self.job._queue.waits.note(current_drain(), waiter, self)
+            self.job.host.note_await(waiter, self.job)
         return waiter
 
     def _drop_waiter(self, waiter: Waiter[Any]) -> None:
@@ -385,25 +243,6 @@ class JobFuture(concurrent.futures.Future[T]):
         self._is_retrieved = True
         self._log_scope = None
 
-    def _start(self) -> bool:
-        """Mark the job as running; False if it was cancelled, or has started already."""
-        with self._condition:
-            if self._state != PENDING:
-                return False
-            self._state = RUNNING
-            return True
-
-    def _is_in_line(self) -> bool:
-        """Whether it waits for room in the queue, or has given that up."""
-        return self._place in {"line", "delayed line"}
-
-    def _end(self, outcome: Outcome) -> None:
-        """Let go of all that only the job needed, and end it, if that has not been done."""
-        scope = self._scope if outcome.state == "failed" else None
-        self._release()
-        if self._state == RUNNING:
-            self._set_outcome(outcome, scope)
-
     def _set_outcome(self, outcome: Outcome, scope: Scope | None) -> None:
         """End the job, which ran in *scope*."""
         if outcome.state == "succeeded":
@@ -421,22 +260,6 @@ class JobFuture(concurrent.futures.Future[T]):
         """Whether *exception* is to be logged if nobody asks: not if the job was told to stop."""
         return not self.job.cancel_requested or isinstance(exception, JobTimeout)
 
-    def _call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
-        """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
-        scope = self._scope
-        if scope is None:
-            self.job._queue.capture().call(fn, *args)
-        else:
-            scope.copy().call(call_as_job, self.job, fn, *args)
-
-    def _on_skipped(self, task: asyncio.Task[None]) -> None:
-        """End the job, as its *task* is over without a first step, which takes this callback off.
-
-        The task was cancelled before it, or the loop's task factory has wrapped the coroutine, as
-        error trackers do, and has not run it.
-        """
-        self.job._queue.coroutines.skip(self, error_of_skipped(task))
-
     def _set_cancelled(self) -> None:
         # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
         with self._condition:
@@ -446,17 +269,6 @@ class JobFuture(concurrent.futures.Future[T]):
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
 
-    def _release(self) -> None:
-        """Let go of all that only the job needed."""
-        self._fn = None  # type: ignore[assignment]
-        self._args, self._kwargs = (), None
-        self._scope = self._task = self._limit = None
-
-    def _release_call(self) -> None:
-        """Let go of the function and its arguments."""
-        self._fn = None  # type: ignore[assignment]
-        self._args, self._kwargs = (), None
-
     def _wait(self, what: str, wait: Callable[[float | None], R], timeout: float | None) -> R:
         try:
             if self.done():
@@ -464,13 +276,9 @@ class JobFuture(concurrent.futures.Future[T]):
             if running_loop() is not None:
                 warn_if_blocking(what, f"the job {self.name!r} ends; await the future instead")
             job = running_job.get(None)
-            if job is None or isinstance(job, RemoteJobInfo):
+            if not isinstance(job, WorkItem):
                 return wait(timeout)
-            drain = current_drain()
-            if drain is not None:
-                return drain.queue.waits.wait(drain, self, wait, timeout)
-            with job._queue.ends.one_more():  # where its callbacks may run, and wait
-                return wait(timeout)
+            return job.host.wait(self, wait, timeout)
         finally:
             del self, wait  # as in `result`
 
@@ -480,7 +288,7 @@ class JobFuture(concurrent.futures.Future[T]):
         Callbacks are not called: the parent calls them.
         """
         self._condition = LightCondition()  # Somebody may have held the lock.
-        self.job._drain = None  # Nor does code of the job that goes on here belong to a worker.
+        self.job.worker = None  # Nor does code of the job that goes on here belong to a worker.
         if self.done():
             return
         for waiting in self._waiters:
@@ -489,7 +297,7 @@ class JobFuture(concurrent.futures.Future[T]):
         self._done_callbacks.clear()
         self._is_retrieved = True
         self.set_exception(error)
-        self._release()
+        self.job.release()
         for waiter in self._take_waiters():
             with suppress(RuntimeError):  # Its loop is closed, or not of this thread.
                 waiter.get_loop().call_soon(waiter.settle)
@@ -504,47 +312,40 @@ class JobFuture(concurrent.futures.Future[T]):
         exception = getattr(self, "_exception", None)
         if exception is None or self._is_retrieved or not self._is_unexpected(exception):
             return
-        queue, scope = self.job._queue, self._log_scope
-        call = (scope, self.job, exception, "failed and nobody asked for its outcome")
+        job, scope = self.job, self._log_scope
+        call = (exception, "failed and nobody asked for its outcome", scope)
         if scope is not None and scope.has_teardown() and running_loop() is not None:
-            queue.run_end(log_in_scope, *call)  # Teardown functions may block the loop.
+            job.host.run_end(job.log, *call)  # Teardown functions may block the loop.
         else:
-            log_in_scope(*call)
+            job.log(*call)
 
 
-def log_in_scope(scope: Scope | None, job: JobInfo, exception: BaseException, what: str) -> None:
-    """Log what *job* raised where log handlers find its context: in *scope*, or a copy of it."""
-    log = job._queue.log_failure
-    if scope is None or scope.is_current():
-        log(job, exception, what)
-        return
-    try:
-        scope.copy().call(call_as_job, job, log, job, exception, what)
-    except BaseException as error:
-        log(job, exception, what)
-        log(job, error, "could not be logged in its app context")
+def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> Waiter[T]:
+    """An `asyncio.Future` of the running loop with the outcome of *future*.
+
+    :param mailbox: that of the running loop, if it is at hand
+    :raises NoRunningLoop: if the calling thread runs no event loop
+    """
+    return future._waiter(mailbox)
 
 
-def warn_if_blocking(what: str, until: str) -> None:
-    """Warn who called this package if *what* is about to block an event loop of this thread."""
-    if running_loop() is None:
-        return
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and is_of_this_package(frame):
-        level, frame = level + 1, frame.f_back
-    message = f"{what} blocks the event loop of this thread until {until}"
-    warnings.warn(message, RuntimeWarning, stacklevel=level)
+def leave_to_parent(future: JobFuture[Any], error: BaseException) -> None:
+    """Have *future* fail with *error* in a forked process, where no thread is left to end the job.
+
+    Callbacks are not called: the parent calls them.
+    """
+    future._leave_to_parent(error)
 
 
 def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
     future = cast("JobFuture[Any]", done)
-    scope = future._scope
+    scope = future.job.scope
     logged: list[bool] = []
     try:
         if scope is not None and scope.is_current():
             _call_and_log(fn, future, logged)
         else:
-            future._call_in_scope(_call_and_log, fn, future, logged)
+            future.job.call_in_scope(_call_and_log, fn, future, logged)
     except BaseException as error:  # whoever ends the job is not to suffer
         if not logged:  # Its app context could not be entered.
             _log_callback(fn, future, error)
@@ -564,13 +365,7 @@ def _log_callback(
     fn: Callable[[Any], object], future: JobFuture[Any], error: BaseException
 ) -> None:
     what = f"ended, and its callback {name_of(fn)} raised"
-    future.job._queue.log_failure(future.job, error, what)
-
-
-def call_as_job(job: JobInfo, fn: Callable[..., T], *args: Any) -> T:
-    """Call *fn* as code of *job*: it finds that as `current_job` in the current contextvars."""
-    running_job.set(job)
-    return fn(*args)
+    future.job.host.log_failure(future.job, error, what)
 
 
 def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:

@@ -1,146 +1,117 @@
-"""The room in a queue that has a bound."""
+"""How many jobs may wait, and the waiting list of those that there is no room for."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
-
-from ..exceptions import QueueFull
-from ..jobs.future import current_drain, running_job, warn_if_blocking
-from ..threads.conditions import LightEvent
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
-    from ..jobs.future import JobFuture
-    from ..queue.queue import JobQueue
+    from ..jobs.item import WorkItem
 
-__all__ = ["Room"]
+__all__ = ["Admission", "Held", "Load"]
 
 
-class Room:
-    """How many more jobs may wait in a queue, and the line of those who wait for that.
+class Load(NamedTuple):
+    """How full a queue is.
 
-    What it holds is guarded by the queue's lock.
-
-    :param bound: how many jobs may wait for a worker, or for their time; None for any number
+    :param waiting: how many jobs wait for a worker or for their time
+    :param free_workers: how many more jobs could start at once
     """
 
-    line: OrderedDict[JobFuture[Any], Callable[[], object]]
-    """Jobs that are not in the queue yet, and what lets each of them in: it puts the job in the
-    queue, or wakes the one who does."""
+    waiting: int
+    free_workers: float
 
-    def __init__(self, queue: JobQueue, bound: int | None) -> None:
-        self._queue = queue
-        self._bound = math.inf if bound is None else bound
+
+class Held(NamedTuple):
+    """A job on the waiting list.
+
+    :param admit: puts the job into the queue, or wakes the thread that does
+    :param is_delayed: whether the job has to wait for its time in the queue
+    :param is_outsider: whether a thread that runs no job of the queue waits in `submit`
+    """
+
+    admit: Callable[[], object]
+    is_delayed: bool
+    is_outsider: bool = False
+
+
+class Admission:
+    """Decides which jobs may come into a queue.
+
+    Those that return a `Held.admit` leave it to their caller to call that, without the lock.
+
+    :param bound: how many jobs may wait; None for no limit
+    :param lock: the queue's, which is reentrant
+    :param load: tells how full the queue is; called with the lock held
+    """
+
+    def __init__(self, bound: int | None, lock: threading.RLock, load: Callable[[], Load]) -> None:
         self.is_bounded = bound is not None
-        self.line = OrderedDict()
-        # Jobs that have room and are not in the queue yet, and whether they wait for their time.
-        self.reserved: dict[JobFuture[Any], bool] = {}
-        # Those in the line whose submitters are no jobs of the queue.
-        self._of_outsiders: set[JobFuture[Any]] = set()
+        self.bound = math.inf if bound is None else bound
+        self._lock = lock
+        self._load = load
+        self.held: OrderedDict[WorkItem, Held] = OrderedDict()  # guarded by _lock, as the next
+        # Jobs that have room and are not in the queue yet, and whether each is delayed.
+        self.reserved: dict[WorkItem, bool] = {}
 
-    def is_there(self) -> bool:
-        """Whether a job may come in."""
+    def may_enter(self) -> bool:
+        """Whether there is room for one more job, and none waits for room."""
+        with self._lock:
+            return not self.held and self._has_room()
+
+    def reserve(self, item: WorkItem, *, is_delayed: bool) -> bool:
+        """Keep room for *item* until it is put in; False if there is none."""
+        with self._lock:
+            has_room = self.may_enter()
+            if has_room:
+                self.reserved[item] = is_delayed
+            return has_room
+
+    def give_back(self, item: WorkItem) -> None:
+        """Note that *item* has come, or will not come."""
+        with self._lock:
+            self.reserved.pop(item, None)
+
+    def hold(self, item: WorkItem, held: Held) -> None:
+        """Put *item* on the waiting list."""
+        with self._lock:
+            self.held[item] = held
+
+    def stop_holding(self, item: WorkItem) -> bool:
+        """Take *item* off the waiting list; False if it was admitted."""
+        with self._lock:
+            return self.held.pop(item, None) is not None
+
+    def admit_next(self) -> Callable[[], object] | None:
+        """Reserve room for the first job on the list; None if there is none, or no room."""
+        with self._lock:
+            if not self.held or not self._has_room():
+                return None
+            return self.admit_now(next(iter(self.held)))
+
+    def admit_now(self, item: WorkItem) -> Callable[[], object] | None:
+        """Reserve room for *item* even if there is none; None if it is not on the list."""
+        with self._lock:
+            held = self.held.get(item)
+            if held is None:
+                return None
+            # Noted before it leaves the list: a process that is forked now has to find it.
+            self.reserved[item] = held.is_delayed
+            del self.held[item]  # With a call in its place, a signal handler could lose *held*.
+            return held.admit
+
+    def take_outsiders(self) -> list[Callable[[], object]]:
+        """Take the threads that wait in `submit` and run no job of the queue off the list."""
+        with self._lock:
+            outsiders = [item for item, held in self.held.items() if held.is_outsider]
+            return [self.held.pop(item).admit for item in outsiders]
+
+    def _has_room(self) -> bool:
+        waiting, free_workers = self._load()
         delayed = sum(self.reserved.values())
-        others = max(len(self.reserved) - delayed - self._queue.count_free_workers(), 0)
-        return self._queue.count_waiting() + delayed + others < self._bound
-
-    def reserve(self, future: JobFuture[Any], timeout: float | None, *, is_delayed: bool) -> None:
-        """Keep room for *future* until it is put in the queue; wait here until there is some.
-
-        :param timeout: seconds to wait; None for no limit
-        :raises QueueFull: if there is none in time
-        """
-        with self._queue.lock:
-            if not self.line and self.is_there():
-                self.reserved[future] = is_delayed
-                return
-            if timeout == 0:
-                raise self._error(timeout)
-        warn_if_blocking("submit()", "there is room in the queue; await submit_async() instead")
-        if not self._wait(future, timeout):
-            raise self._error(timeout)
-        self.reserved[future] = is_delayed
-
-    def _wait(self, future: JobFuture[Any], timeout: float | None) -> bool:
-        is_let_in, drain = LightEvent(), current_drain()
-        try:
-            with self._queue.lock:
-                self.line[future] = is_let_in.set
-                if not self._queue.runs(running_job.get(None)):
-                    self._of_outsiders.add(future)
-            self.let_in()  # There may be room by now.
-            idle = nullcontext() if drain is None else drain.queue.waits.idle(drain, future)
-            with idle:
-                is_let_in.wait(timeout)
-        finally:  # also after Ctrl-C
-            with self._queue.lock:
-                self._of_outsiders.discard(future)
-                is_in = self.line.pop(future, None) is None
-            self._queue.tell_if_idle()
-        return is_in
-
-    def use(self, future: JobFuture[Any]) -> None:
-        """Note that *future* has come into the queue, with the lock held."""
-        self.reserved.pop(future, None)
-
-    def give_back(self, future: JobFuture[Any]) -> None:
-        """Note that *future* will not come; without the lock."""
-        with self._queue.lock:
-            self.reserved.pop(future, None)
-        self.let_in()
-        self._queue.tell_if_idle()
-
-    def let_in(self) -> None:
-        """Let those in who are next in the line, as far as there is room; without the lock."""
-        while self.line:
-            enter = None
-            try:
-                with self._queue.lock:
-                    if not self.line or not self.is_there():
-                        return
-                    enter = self._reserve_for(next(iter(self.line)))
-                enter()
-            except BaseException:  # of a signal handler: nobody else lets this one in
-                if enter is not None:
-                    enter()
-                raise
-
-    def let_in_now(self, future: JobFuture[Any]) -> None:
-        """Let *future* in, if it is still in the line, whether there is room or not."""
-        with self._queue.lock:
-            if future not in self.line:
-                return
-            enter = self._reserve_for(future)
-        enter()
-
-    def dismiss(self) -> None:
-        """Wake those in `reserve` who are no jobs of the queue: they will find it closed."""
-        with self._queue.lock:
-            enters = [self.line.pop(future) for future in self._of_outsiders & self.line.keys()]
-        for enter in enters:
-            enter()
-        self._queue.tell_if_idle()
-
-    def turn_away(self, future: JobFuture[Any], timeout: float) -> None:
-        """Have *future* fail if it still stands in the line, after *timeout* seconds."""
-        if future in self.line:
-            self._queue.fail(future, self._error(timeout))
-
-    def _reserve_for(self, future: JobFuture[Any]) -> Callable[[], object]:
-        # Noted before it leaves the line: a process that is forked now has to find it.
-        self.reserved[future] = future._place == "delayed line"
-        enter = self.line[future]
-        del self.line[future]  # With a call in its place, a signal handler could lose *enter*.
-        return enter
-
-    def _error(self, timeout: float | None) -> QueueFull:
-        waited = f" after {timeout} s" if timeout else ""
-        return QueueFull(
-            f"there is no room for another job{waited}: {self._bound} wait already, as "
-            f"{self._queue.settings.prefix}MAX_PENDING says; try again later, wait with "
-            "options(queue_timeout=...), or await submit_async()"
-        )
+        others = max(len(self.reserved) - delayed - free_workers, 0)
+        return waiting + delayed + others < self.bound

@@ -1,52 +1,65 @@
-"""The jobs that wait for their time."""
+"""Timers on an event-loop thread."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from ..aio.loop import LoopThread
-    from ..jobs.future import JobFuture
 
-__all__ = ["DelayedJobs"]
+__all__ = ["Clock"]
 
 
-class DelayedJobs:
-    """A timer for each job that may not start yet, on an event-loop thread.
+class Clock:
+    """Calls a function when its time has come, in the loop's thread, once for each key."""
 
-    :param on_due: called in the loop's thread with a job whose time has come
-    """
-
-    def __init__(self, loop: LoopThread, on_due: Callable[[JobFuture[Any]], object]) -> None:
+    def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
-        self._on_due = on_due
-        self._timers: dict[JobFuture[Any], asyncio.TimerHandle] = {}  # changed by the loop alone
+        self._timers: dict[Hashable, asyncio.TimerHandle] = {}  # changed by the loop alone
 
-    def put(self, future: JobFuture[Any], delay: float) -> None:
-        """Have the job's time come after *delay* seconds."""
-        self._loop.call(partial(self._set, future, time.monotonic() + delay))
+    def start(self) -> None:
+        """Start the loop's thread, so that `set` starts none."""
+        self._loop.start()
 
-    def drop(self, future: JobFuture[Any]) -> None:
-        """Forget a job that was cancelled."""
-        self._loop.call_if_running(partial(self._drop, future))
+    def set(
+        self,
+        key: Hashable,
+        seconds: float,
+        fn: Callable[[], object],
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        """Call *fn* after *seconds*, unless *key* is dropped first.
 
-    def _set(self, future: JobFuture[Any], due: float) -> None:
-        if future.cancelled() or future in self._timers:
+        :param is_wanted: asked in the loop's thread, when the timer is set
+        """
+        self._loop.call(partial(self._set, key, time.monotonic() + seconds, fn, is_wanted))
+
+    def drop(self, key: Hashable) -> None:
+        """Forget the call that was set for *key*."""
+        self._loop.call_if_running(partial(self._drop, key))
+
+    def _set(
+        self, key: Hashable, due: float, fn: Callable[[], object], is_wanted: Callable[[], bool]
+    ) -> None:
+        if key in self._timers or not is_wanted():
             return
-        delay = max(due - time.monotonic(), 0)
-        timer = asyncio.get_running_loop().call_later(delay, self._on_timer, future)
-        self._timers[future] = timer
+        seconds = max(due - time.monotonic(), 0)
+        # A timer keeps its contextvars until it is due, also if it is cancelled: these are empty.
+        self._timers[key] = asyncio.get_running_loop().call_later(
+            seconds, self._on_timer, key, fn, context=Context()
+        )
 
-    def _on_timer(self, future: JobFuture[Any]) -> None:
-        del self._timers[future]
-        self._on_due(future)
+    def _on_timer(self, key: Hashable, fn: Callable[[], object]) -> None:
+        del self._timers[key]
+        fn()
 
-    def _drop(self, future: JobFuture[Any]) -> None:
-        timer = self._timers.pop(future, None)
+    def _drop(self, key: Hashable) -> None:
+        timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()

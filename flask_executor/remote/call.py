@@ -15,7 +15,7 @@ from ..messages.traces import keep_as_text, text_of, trace_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..jobs.future import JobInfo
+    from ..jobs.info import JobInfo
 
 __all__ = ["Reply", "dumps_call"]
 

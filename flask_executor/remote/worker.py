@@ -19,26 +19,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask.cli import ScriptInfo
 
+from ..aio.functions import is_coroutine_function, refuse_coroutine
+from ..aio.limits import within
 from ..aio.loop import run_to_its_end
 from ..context import Scope
 from ..exceptions import AppNotFound
-from ..jobs.future import RemoteJobInfo, running_job
-from ..jobs.unawaited import refuse_coroutine
+from ..jobs.around import await_around, call_around
+from ..jobs.chunks import Chunk, ChunkFailed
+from ..jobs.info import JobInfo, running_job
 from ..messages.traces import TracebackText, kinds_of, trace_without_texts
-from ..remote.call import Reply
-from ..runners.around import await_around, call_around
-from ..runners.chunks import Chunk, ChunkFailed
-from ..runners.coroutines import is_coroutine_function
-from ..runners.limits import within
 from ..settings import extension_key
 from ..threads.sync_threads import own_thread
+from .call import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from flask import Flask
 
-    from ..runners.around import Around
+    from ..jobs.around import Around
     from ..settings import Settings
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -56,6 +55,21 @@ _loop_factory: ContextVar[LoopFactory | None] = ContextVar("flask_executor.loop_
 # The interpreter that this module was imported in. A spawned one has another; a forked one has
 # another process id.
 _IMPORTED = os.urandom(8).hex()
+
+
+class _RemoteJobInfo(JobInfo):
+    """What a job in a worker can know of itself; it was submitted in another process."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
+        super().__init__(name, key)
+        self._id = id_
+
+    @property
+    def id(self) -> str:
+        """The id that it has in that process, too."""
+        return self._id
 
 
 class Ticket(NamedTuple):
@@ -159,7 +173,7 @@ def _run(ticket: Ticket, call: bytes) -> Reply:
         prepare(ticket)
         app = None if ticket.app is None else _load_app(ticket.app, ticket.prefix)
         id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
-        running_job.set(RemoteJobInfo(id_, name, key))
+        running_job.set(_RemoteJobInfo(id_, name, key))
         _timeout.set(timeout)
         _loop_factory.set(ticket.loop_factory)
         around = _around_of(app, ticket.name)
@@ -173,7 +187,7 @@ def _run(ticket: Ticket, call: bytes) -> Reply:
 def _around_of(app: Flask | None, name: str) -> Around:
     # What the app's own executor here has registered while the app was loaded.
     served = None if app is None else app.extensions.get(extension_key(name))
-    return () if served is None else cast("Around", served.queue.executor._around)
+    return () if served is None else cast("Around", served.host.around)
 
 
 def _call(

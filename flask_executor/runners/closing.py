@@ -1,4 +1,4 @@
-"""The end of a queue: what still runs, what is cancelled, and what the log says of it."""
+"""The end of an app's executor: what still runs, what is cancelled, and what the log says of it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import weakref
 from collections import Counter
 from concurrent.futures import wait as wait_for
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..aio.loop import GRACE
 from ..exceptions import ExecutorClosed
+from ..queue.overview import at_work, pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..jobs.future import JobFuture
-    from ..queue.queue import JobQueue
+    from ..jobs.item import WorkItem
+    from .ports import Runtime
 
-__all__ = ["Grant", "finish_before_exit", "shutdown"]
+__all__ = ["Deadline", "finish_before_exit", "shutdown"]
 
 
-class Grant:
+class Deadline:
     """The time that queues have to end, all of them together."""
 
     def __init__(self) -> None:
@@ -34,52 +35,54 @@ class Grant:
 
 
 def shutdown(
-    queue: JobQueue, *, wait: bool, cancel_futures: bool, grant: Callable[[], Grant] = Grant
+    host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Callable[[], Deadline] = Deadline
 ) -> None:
     """Take no more jobs; what waits still runs, unless it is to be cancelled.
 
     With ``EXECUTOR_SHUTDOWN_TIMEOUT`` the wait ends then: what is left is given up, and logged.
     """
-    with queue.lock:
-        queue.is_closed = True
-    queue.room.dismiss()
+    with host.queue.lock:
+        host.queue.is_closed = True
+    for admit in host.queue.admission.take_outsiders():
+        admit()  # They will find it closed.
+    host.queue.tell_if_idle()
     if cancel_futures:
-        _cancel_pending(queue)
-    idle = queue.idle()
+        _cancel_pending(host)
+    idle = host.queue.idle()
     if not wait:
-        idle.add_done_callback(lambda _: queue.close(wait=False))
+        idle.add_done_callback(lambda _: host.close(wait=False))
         return
     try:
-        if not queue.is_given_up:
-            idle.result(grant().left(queue.settings.shutdown_timeout))
+        if not host.queue.is_given_up:
+            idle.result(deadline().left(host.settings.shutdown_timeout))
     except TimeoutError:
-        queue.is_given_up = True
-        _give_up(queue)
+        host.queue.is_given_up = True
+        _give_up(host)
     except BaseException:  # Ctrl-C: idle workers are not to be waited for
         left = [
-            _told(queue.pending(), "pending ", "left"),
-            _told(queue.at_work(), "running ", "left to run on"),
+            _told(pending(host.queue), "pending ", "left"),
+            _told(at_work(host.queue), "running ", "left to run on"),
         ]
-        _log(queue, "Shutdown interrupted: %s", left)
-        queue.close(wait=False)
+        _log(host, "Shutdown interrupted: %s", left)
+        host.close(wait=False)
         raise
-    queue.close(wait=idle.done())
+    host.close(wait=idle.done())
 
 
-def finish_before_exit(queue: JobQueue) -> None:
-    """Have *queue* shut down before the interpreter ends.
+def finish_before_exit(host: Runtime) -> None:
+    """Have *host* shut down before the interpreter ends.
 
     :raises ExecutorClosed: if it ends already
     """
     # As in the stdlib, what waits runs first. Hooks run last registered first, so this one runs
     # before that which ends the stdlib's pools, and before threads are joined. It is the private
     # hook that concurrent.futures uses, for want of another. A forked process has it, too.
-    ref = weakref.ref(queue)
+    ref = weakref.ref(host)
 
     def finish() -> None:
-        queue = ref()
-        if queue is not None:
-            shutdown(queue, wait=True, cancel_futures=False, grant=_grant_at_exit)
+        host = ref()
+        if host is not None and not host.is_inherited:
+            shutdown(host, wait=True, cancel_futures=False, deadline=_deadline_at_exit)
 
     try:
         threading._register_atexit(finish)  # type: ignore[attr-defined]
@@ -88,39 +91,41 @@ def finish_before_exit(queue: JobQueue) -> None:
 
 
 @cache
-def _grant_at_exit() -> Grant:
-    return Grant()
+def _deadline_at_exit() -> Deadline:
+    return Deadline()
 
 
-def _cancel_pending(queue: JobQueue) -> list[JobFuture[Any]]:
+def _cancel_pending(host: Runtime) -> list[WorkItem]:
     # From the end: the next one to start is the last to be cancelled, if it has not.
-    return [future for future in reversed(queue.pending()) if future.cancel()]
+    return [item for item in reversed(pending(host.queue)) if item.cancel()]
 
 
-def _give_up(queue: JobQueue) -> None:
-    cancelled = _cancel_pending(queue)
-    at_work = set(queue.at_work())
-    ended = {future for future in at_work if future.done()}
-    on_loop = {future for future in at_work - ended if future.cancel()}  # asks others to stop
-    running = at_work - ended - on_loop
-    is_killed = queue.workers.kill()
+def _give_up(host: Runtime) -> None:
+    cancelled = _cancel_pending(host)
+    started = set(at_work(host.queue))
+    ended = {item for item in started if item.is_done()}
+    on_loop = {item for item in started - ended if item.cancel()}  # asks others to stop
+    running = started - ended - on_loop
+    is_killed = host.pool.kill()
     lost = [
         _told(cancelled, "pending ", "cancelled"),
         _told(on_loop, "running coroutine ", "cancelled"),
         _told(running, "running ", "killed" if is_killed else "left to run on"),
         _told(ended, "ended ", "left to run on"),
     ]
-    _log(queue, f"Shut down after {queue.settings.shutdown_timeout} s: %s", lost)
-    wait_for([*on_loop, *running] if is_killed else on_loop, GRACE)
+    _log(host, f"Shut down after {host.settings.shutdown_timeout} s: %s", lost)
+    left = [*on_loop, *running] if is_killed else on_loop
+    futures = [item.future for item in left]
+    wait_for([future for future in futures if future is not None], GRACE)
 
 
-def _log(queue: JobQueue, message: str, lost: Iterable[str]) -> None:
-    queue.app.logger.warning(message, ", ".join(filter(None, lost)) or "no job was left")
+def _log(host: Runtime, message: str, lost: Iterable[str]) -> None:
+    host.app.logger.warning(message, ", ".join(filter(None, lost)) or "no job was left")
 
 
-def _told(futures: Iterable[JobFuture[Any]], what: str, fate: str) -> str:
+def _told(items: Iterable[WorkItem], what: str, fate: str) -> str:
     """Say "3 pending jobs cancelled (2 report, 1 mail)", or nothing of none."""
-    counts = Counter(future.name for future in futures)
+    counts = Counter(item.name for item in items)
     names = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     jobs = "job" if counts.total() == 1 else "jobs"
     return f"{counts.total()} {what}{jobs} {fate} ({names})" if counts else ""

@@ -1,99 +1,57 @@
-"""The time that a job may run."""
+"""The time that a job may run outside the event loop."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from ..exceptions import JobTimeout
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
-    from ..aio.loop import LoopThread
+    from ..queue.clock import Clock
 
-__all__ = ["TimeLimit", "timeout_error", "within"]
-
-T = TypeVar("T")
+__all__ = ["TimeLimit"]
 
 
 class TimeLimit:
-    """A clock on an event-loop thread, and the one decision whether a job has ended in time.
+    """A timer, and the one decision whether a job has ended in time.
 
     :param seconds: from `start`
-    :param on_expired: called in the loop's thread, if the job has not ended by then
+    :param on_expired: called in the clock's thread, if the job has not ended by then
     """
 
-    is_told: threading.Event
-    """Set once whoever waits for the job has been told that its time was up."""
+    is_reported: threading.Event
+    """Set once everybody who waits for the job has been told that its time was up."""
 
-    def __init__(self, loop: LoopThread, seconds: float, on_expired: Callable[[], object]) -> None:
-        self._loop = loop
+    def __init__(self, clock: Clock, seconds: float, on_expired: Callable[[], object]) -> None:
+        self._clock = clock
         self._seconds = seconds
         self._on_expired: Callable[[], object] | None = on_expired
         self._lock = threading.Lock()
         self._is_decided = False  # guarded by _lock
-        self._timer: asyncio.TimerHandle | None = None  # changed by the loop alone
-        self.is_told = threading.Event()
+        self.is_reported = threading.Event()
 
     def start(self) -> None:
         """Have the time run from now on."""
-        self._loop.call(self._set)
+        self._clock.set(self, self._seconds, self._expire, self._is_open)
 
     def stop(self) -> bool:
         """Note that the job has ended; False if that was too late."""
         is_in_time = self._decide()
         if is_in_time:
-            self._loop.call_if_running(self._unset)
+            self._on_expired = None  # which holds the job
+            self._clock.drop(self)
         return is_in_time
+
+    def _is_open(self) -> bool:
+        return not self._is_decided
 
     def _decide(self) -> bool:
         with self._lock:
             was_decided, self._is_decided = self._is_decided, True
         return not was_decided
 
-    def _set(self) -> None:
-        if not self._is_decided:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
-
-    def _unset(self) -> None:
-        # The timer and this object hold each other, and the job.
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._on_expired = None
-
     def _expire(self) -> None:
-        on_expired = self._on_expired
-        self._unset()
+        on_expired, self._on_expired = self._on_expired, None
         if self._decide() and on_expired is not None:
             on_expired()
-
-
-async def within(work: Coroutine[Any, Any, T], seconds: float | None, name: str) -> T:
-    """Await *work*, and cancel it when its time is up.
-
-    :raises JobTimeout: if it was, whatever came of that
-    """
-    limit = asyncio.timeout(None)
-    try:
-        async with limit:
-            if seconds is not None:
-                due = asyncio.get_running_loop().time() + seconds
-                # A timer keeps the contextvars it was set in until it is due, also if it is
-                # cancelled. These are empty ones.
-                Context().run(limit.reschedule, due)
-            result = await work
-    except BaseException as error:
-        if not limit.expired():
-            raise
-        raise timeout_error(name, seconds) from error
-    if limit.expired():
-        raise timeout_error(name, seconds)
-    return result
-
-
-def timeout_error(name: str, seconds: float | None) -> JobTimeout:
-    """What a job fails with that takes too long."""
-    return JobTimeout(f"the job {name!r} has not ended within its {seconds} s")

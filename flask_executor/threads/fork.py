@@ -1,36 +1,37 @@
 """What has to begin afresh in a forked process.
 
 A fork copies the memory of a process and only the thread that forks: the others are gone, and the
-locks that they held stay held. So what counts on threads is told in the child. The hook is one for
-the whole process, as is what it calls. C code can fork without calling it, as uWSGI does unless it
-is told otherwise.
+locks that they held stay held. So an after-fork hook tells what counts on threads. There is one
+hook for the whole process. C code can fork without calling it, as uWSGI does unless it is told
+otherwise.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["begin_afresh_in_children"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+__all__ = ["call_in_forked_children"]
 
-class _Forked(Protocol):
-    def begin_afresh(self) -> None: ...
-
-
-_known: weakref.WeakSet[_Forked] = weakref.WeakSet()
+_hooks: list[weakref.WeakMethod[Any]] = []
 
 
-def begin_afresh_in_children(one: _Forked) -> None:
-    """Have ``begin_afresh`` of *one* called in each process forked from this one."""
-    _known.add(one)
+def call_in_forked_children(method: Callable[[], object]) -> None:
+    """Have a method called in each process forked from this one, as long as its object lives."""
+    _hooks[:] = [hook for hook in _hooks if hook() is not None]
+    _hooks.append(weakref.WeakMethod(method))
 
 
-def _begin_afresh() -> None:
-    for one in list(_known):
-        one.begin_afresh()
+def _call_hooks() -> None:
+    for hook in _hooks.copy():
+        method = hook()
+        if method is not None:
+            method()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_begin_afresh)
+    os.register_at_fork(after_in_child=_call_hooks)

@@ -176,7 +176,7 @@ def test_each_has_its_own_context_and_teardown_off_the_loop(app, executor):
 
     assert answer == [*(f"view job{n} /page app job" for n in range(3)), "view"]
     assert sorted((user, exc) for _, user, exc in torn) == [(f"job{n}", None) for n in range(3)]
-    assert all(name.startswith("executor-app-ends") for name, _, _ in torn)
+    assert all(name.startswith("executor-app-callbacks") for name, _, _ in torn)
 
 
 def test_an_async_teardown_function_runs_too(app, executor):

@@ -462,3 +462,30 @@ def test_a_submitter_that_waits_for_room_is_woken_when_its_job_is_cancelled(
     executor.drain(WAIT)
     stats = executor.stats()
     assert (stats.submitted, stats.pending, stats.cancelled) == (3, 0, 1)
+
+
+def test_one_free_place_admits_one_of_the_delayed_jobs_that_wait_for_it(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, name="small", max_workers=4, max_pending=1)
+    first = executor.options(delay=600).submit(int)
+    submitted: list[JobFuture[int]] = []
+
+    def submit() -> None:
+        with suppress(QueueFull, ExecutorClosed):
+            submitted.append(executor.options(delay=600, queue_timeout=WAIT).submit(int))
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while inside.count_held(app, "small") < 4:
+        time.sleep(0.001)
+    first.cancel()
+    while not submitted:
+        time.sleep(0.001)
+
+    assert (executor.stats().pending, inside.count_held(app, "small")) == (1, 3)
+    executor.shutdown(cancel_futures=True)
+    for thread in threads:
+        thread.join(WAIT)
+    assert len(submitted) == 1

@@ -76,7 +76,7 @@ def test_a_decorated_job_has_a_name_and_an_id(client, pause):
 
     response = client.get("/job")
 
-    assert re.fullmatch(r"Job \d+-\d+, fib\(5\), gave 5", response.text)
+    assert re.fullmatch(r"Job [0-9a-f-]{36}, fib\(5\), gave 5", response.text)
 
 
 def test_39_results_are_streamed_while_jobs_still_run(client, example, monkeypatch):

@@ -17,7 +17,8 @@ import uvloop
 from flask import Flask
 
 from flask_executor import Executor, ExecutorClosed
-from flask_executor.aio.loop import LoopThread, Mailbox
+from flask_executor.aio.loop import LoopThread
+from flask_executor.aio.mailbox import Mailbox
 from flask_executor.exceptions import InvalidSetting
 from tests import inside
 from tests.support import ROOT, WAIT, app_log, at_once

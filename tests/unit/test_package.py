@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,51 +22,23 @@ from tests.support import ROOT
 PACKAGE = ROOT / "flask_executor"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# A module may import at run time only what stands before it.
-ORDER = [
-    "exceptions",
-    "messages.shown",
-    "messages.traces",
-    "messages.log",
-    "signals",
-    "settings",
-    "threads.conditions",
-    "threads.sync_threads",
-    "context",
-    "jobs.unawaited",
-    "threads.fork",
-    "threads.attempts",
-    "threads.pool",
-    "remote.call",
-    "backends.processes",
-    "aio.loop",
-    "backends.dask",
-    "backends.find",
-    "runners.limits",
-    "aio.streams",
-    "jobs.collection",
-    "stats",
-    "queue.drains",
-    "jobs.future",
-    "futures",
-    "runners.around",
-    "runners.chunks",
-    "runners.running",
-    "runners.coroutines",
-    "aio.views",
-    "remote.worker",
-    "backends.workers",
-    "queue.admission",
-    "queue.blocked",
-    "queue.clock",
-    "runners.closing",
-    "queue.queue",
-    "job",
-    "runners.mapping",
-    "app_executor",
-    "executor",
-    "testing",
-    "__init__",
+# The rooms of the package: folders, and modules beside them. A module imports from its own room and
+# from those further up, also what it imports for type checkers only.
+ROOMS = [
+    {"exceptions"},
+    {"messages"},
+    {"signals", "settings", "stats"},
+    {"threads"},
+    {"context"},
+    {"aio"},
+    {"jobs"},
+    {"remote"},
+    {"queue"},
+    {"backends"},
+    {"runners"},
+    {"app_executor"},
+    {"executor", "futures", "job", "options", "testing"},
+    {"__init__"},
 ]
 
 
@@ -89,55 +62,45 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_a_module_imports_only_modules_before_it(path: Path) -> None:
-    name = dotted(path)
-    if path.name == "__init__.py" and path.parent != PACKAGE:
-        assert runtime_imports(path.read_text("utf-8"), name) == set()
-        return
-    assert name in ORDER, f"say where {name} stands in ORDER"
+def test_a_module_imports_from_its_own_room_and_those_before_it(path: Path) -> None:
+    name = path.relative_to(PACKAGE).with_suffix("").parts
+    room = next((n for n, names in enumerate(ROOMS) if name[0] in names), None)
+    assert room is not None, f"say in ROOMS where {path.name} belongs"
 
-    before = ORDER[: ORDER.index(name)]
-    assert runtime_imports(path.read_text("utf-8"), name) <= set(before)
-
-
-@pytest.mark.parametrize(
-    ("source", "imported"),
-    [
-        ("from . import app_executor", {"app_executor"}),
-        ("from . import Executor", {"__init__"}),
-        ("from .jobs.future import JobFuture", {"jobs.future"}),
-        ("from .jobs import future", {"jobs.future"}),
-        ("import flask_executor", {"__init__"}),
-        ("import flask_executor.job as j", {"job"}),
-        ("import flask_executor.aio.loop", {"aio.loop"}),
-        ("from flask_executor import Executor, job", {"__init__", "job"}),
-        ("from flask_executor.aio.loop import Loop", {"aio.loop"}),
-        ("def f():\n    from . import job", {"job"}),
-        (
-            "if TYPE_CHECKING:\n    from . import job\nelse:\n    from .aio import loop",
-            {"aio.loop"},
-        ),
-        ("if t.TYPE_CHECKING:\n    from .job import Job", set()),
-        ("import flask\nfrom concurrent import futures", set()),
-    ],
-)
-def test_imports_are_read_however_they_are_written(source: str, imported: set[str]) -> None:
-    assert runtime_imports(source, "executor") == imported
+    allowed = set().union(*ROOMS[: room + 1])
+    wrong = [f"{path}:{line}" for line, other in imports(path) if other not in allowed]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
-    ("source", "imported"),
+    ("source", "rooms"),
     [
-        ("from .loop import LoopThread", {"aio.loop"}),
-        ("from . import loop", {"aio.loop"}),
-        ("from ..jobs.future import JobFuture", {"jobs.future"}),
-        ("from ..jobs import future", {"jobs.future"}),
-        ("from .. import signals", {"signals"}),
-        ("from ..exceptions import QueueFull", {"exceptions"}),
+        ("from . import app_executor", ["app_executor"]),
+        ("from . import Executor", ["__init__"]),
+        ("from .jobs.future import JobFuture", ["jobs"]),
+        ("from .jobs import future", ["jobs"]),
+        ("import flask_executor", ["__init__"]),
+        ("import flask_executor.aio.loop", ["aio"]),
+        ("from flask_executor import Executor, job", ["__init__", "job"]),
+        ("def f():\n    from . import job", ["job"]),
+        ("if TYPE_CHECKING:\n    from .aio import loop", ["aio"]),
+        ("import flask\nfrom concurrent import futures", []),
     ],
 )
-def test_imports_of_a_module_in_a_folder_are_read(source: str, imported: set[str]) -> None:
-    assert runtime_imports(source, "aio.streams") == imported
+def test_imports_are_read_however_they_are_written(
+    tmp_path: Path, source: str, rooms: list[str]
+) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(source)
+
+    assert [room for _, room in imports(path, folder=())] == rooms
+
+
+def test_imports_of_a_module_in_a_folder_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("from .loop import Loop\nfrom ..jobs import future\nfrom .. import signals")
+
+    assert list(imports(path, folder=("aio",))) == [(1, "aio"), (2, "jobs"), (3, "signals")]
 
 
 @pytest.fixture(scope="module")
@@ -178,47 +141,28 @@ def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
     assert texts | tests <= names
 
 
-def dotted(path: Path) -> str:
-    """Return the name of a module inside the package, such as ``aio.loop``."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+def imports(path: Path, folder: tuple[str, ...] | None = None) -> Iterator[tuple[int, str]]:
+    """The lines on which a module imports from this package, and from which room.
 
-
-def runtime_imports(source: str, name: str) -> set[str]:
-    """Return the package's own modules that running *source*, the module *name*, imports."""
-    reader = _ImportReader(name)
-    reader.visit(ast.parse(source))
-    return reader.modules
+    :param folder: the names of the folders that it is in; None for the real ones
+    """
+    if folder is None:
+        folder = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ["flask_executor", *folder][: len(folder) + 2 - node.level] if node.level else []
+            base += node.module.split(".") if node.module else []
+            names = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        for top, *rest in names:
+            if top == "flask_executor":
+                is_room = rest and any(rest[0] in names for names in ROOMS)
+                yield node.lineno, rest[0] if is_room else "__init__"
 
 
 def version() -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return project["version"]
-
-
-class _ImportReader(ast.NodeVisitor):
-    """Gathers imports, but for those under `if TYPE_CHECKING:`."""
-
-    def __init__(self, name: str) -> None:
-        self.modules: set[str] = set()
-        self._folder = ["flask_executor", *name.split(".")[:-1]]
-
-    def visit_If(self, node: ast.If) -> None:
-        checked_only = ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for child in node.orelse if checked_only else [*node.body, *node.orelse]:
-            self.visit(child)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self._add(alias.name.split("."))
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        base = self._folder[: len(self._folder) - node.level + 1] if node.level else []
-        base += node.module.split(".") if node.module else []
-        for alias in node.names:
-            self._add([*base, alias.name])
-
-    def _add(self, parts: list[str]) -> None:
-        if parts[0] != "flask_executor":
-            return
-        names = (".".join(parts[1:end]) for end in range(len(parts), 1, -1))
-        self.modules.add(next((name for name in names if name in ORDER), "__init__"))

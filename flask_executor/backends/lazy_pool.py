@@ -1,12 +1,13 @@
-"""The workers of one app: their pool, and how a call gets to those in other processes."""
+"""The pool of one app, and how a call gets to its workers in other processes."""
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..aio.loop import check_patched_in_time
+from ..aio.running import check_patched_in_time
 from ..exceptions import WorkerDied
 from ..remote.call import dumps_call
 from ..remote.worker import prepare, ticket_for
@@ -19,19 +20,20 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from ..backends.find import Backend, Pool
-    from ..jobs.future import JobInfo
+    from ..jobs.info import JobInfo
     from ..remote.worker import Ticket
     from ..settings import Settings
+    from .find import Backend, Pool
 
-__all__ = ["Workers"]
+__all__ = ["LazyPool"]
 
 
-class Workers:
+class LazyPool:
     """A pool that is opened at its first use, and again after it has broken.
 
     :param name: the beginning of the names of its threads
-    :param on_first_open: called when it is first opened
+    :param on_first_open: called before it is first opened
+    :param on_open: called with the number of workers whenever it has been opened
     """
 
     def __init__(
@@ -40,13 +42,16 @@ class Workers:
         settings: Settings,
         backend: Backend,
         name: str,
+        *,
         on_first_open: Callable[[], object],
+        on_open: Callable[[float], object],
     ) -> None:
-        self._app = app
+        self._app = weakref.ref(app)
         self._settings = settings
         self._backend = backend
         self._name = name
         self._on_first_open = on_first_open
+        self._on_open = on_open
         self._ticket: Ticket | None = None
         self.pool: Pool | None = None
         """The pool, if it is open."""
@@ -54,8 +59,6 @@ class Workers:
         # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
         self._replacing = RLock()
         self._has_opened = False
-        self.size: float = 0
-        """How many jobs can run at a time; 0 before the pool is first opened."""
 
     def open(self) -> Pool:
         """The pool, opened if it is not; never called with a lock held.
@@ -69,14 +72,6 @@ class Workers:
             return pool
         check_patched_in_time()
         return self._opening.join(self._open)
-
-    def begin_afresh(self) -> None:
-        """Have no pool; in a forked process, where that of the parent is of no use."""
-        # Nor is it to be ended from here, as it would be if it were let go of.
-        self._of_parent = self.pool
-        self._opening = SharedAttempt(f"the pool of {self._name!r}")
-        self._replacing = RLock()
-        self.pool = None
 
     def is_open(self) -> bool:
         """Whether there is a pool."""
@@ -148,14 +143,17 @@ class Workers:
                 self._on_first_open()
                 self._has_opened = True
             pool = self._backend.open(self._settings, self._name, self._prepare)
-            self.size = pool.max_workers
+            self._on_open(pool.max_workers)
             self.pool = pool
         return self.pool
 
     def _ticket_here(self) -> Ticket:
         if self._ticket is None:
             knows_main = self._backend.knows_main
-            self._ticket = ticket_for(self._app, self._settings, knows_main=knows_main)
+            app = self._app()
+            if app is None:
+                raise RuntimeError("the executor's app is gone")
+            self._ticket = ticket_for(app, self._settings, knows_main=knows_main)
         return self._ticket
 
     def _prepare(self) -> Callable[[], object]:

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager, ExitStack
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ..jobs.future import name_of
-from ..jobs.unawaited import refuse_coroutine
+from ..aio.functions import refuse_coroutine
+from ..messages.shown import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..jobs.future import JobInfo
+    from .info import JobInfo
 
     Around = Sequence[Callable[[JobInfo], AbstractContextManager[Any]]]
 

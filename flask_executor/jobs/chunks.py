@@ -7,16 +7,18 @@ from contextlib import ExitStack
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ..jobs.future import name_of, running_job
-from ..jobs.unawaited import refuse_coroutine
-from ..runners.around import call_around, enter_around
+from ..aio.functions import refuse_coroutine
+from ..messages.shown import name_of
+from .around import call_around, enter_around
+from .info import running_job
+from .item import WorkItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..context import Scope
-    from ..jobs.future import JobInfo
-    from ..runners.around import Around
+    from .around import Around
+    from .info import JobInfo
 
 __all__ = ["Chunk", "ChunkFailed", "call_in_copy"]
 
@@ -81,7 +83,7 @@ def _call_item(scope: Scope, job: JobInfo, fn: Callable[..., Any], args: tuple[A
     scope.push()
     try:
         running_job.set(job)
-        if around := job._queue.executor._around:
+        if isinstance(job, WorkItem) and (around := job.host.around):
             return call_around(around, job, fn, args, {})
         result = fn(*args)
         if type(result) is CoroutineType:  # Told here, where teardown functions hear of it.

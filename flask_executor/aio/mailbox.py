@@ -1,0 +1,112 @@
+"""The way into an event loop from other threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING
+
+from ..messages.shown import name_of
+from ..threads.conditions import RLock
+from .running import check_running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """The calls that other threads ask an event loop for.
+
+    One wake-up of the loop serves all that have come by then: a wake-up per call is what makes
+    `asyncio.wrap_future` and `asyncio.run_coroutine_threadsafe` slow in a burst.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        self._lock = RLock()
+        self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
+        self._is_waking = False  # guarded by _lock
+        self._is_closed = False  # guarded by _lock
+        # Else the calls would run in the contextvars of whoever posts the first of them.
+        self._context = Context()
+
+    @classmethod
+    def of_running_loop(cls) -> Mailbox:
+        """The mailbox of the loop that runs in the calling thread.
+
+        :raises NoRunningLoop: if there is none
+        """
+        loop = check_running_loop()
+        mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
+        if mailbox is None or mailbox._loop() is not loop:
+            mailbox = _thread.mailbox = cls(loop)
+        return mailbox
+
+    def close(self) -> None:
+        """Make the calls that have come, and take no more; in the loop's thread."""
+        with self._lock:
+            self._is_closed = True
+        self._deliver()
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """Have the loop make *call*; False, and no call, if the loop is closed."""
+        try:
+            with self._lock:
+                if self._is_closed:
+                    return False
+                self._posted.append(call)
+                if self._is_waking:
+                    return True
+                self._is_waking = True
+            return self._wake()
+        except BaseException:
+            # A signal handler raised, and other threads count on this wake-up.
+            self._wake()
+            raise
+
+    def _wake(self) -> bool:
+        loop = self._loop()
+        if loop is None:
+            self._take()
+            return False
+        try:
+            loop.call_soon_threadsafe(self._deliver, context=self._context)
+        except RuntimeError:
+            # To ask first would be a race: a loop may be closed at any time, and often is.
+            self._take()
+            if not loop.is_closed():
+                raise
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        posted = self._take()
+        try:
+            while posted:
+                call = posted.popleft()
+                try:
+                    call()
+                except Exception as error:
+                    message = {"message": f"{name_of(call)} raised", "exception": error}
+                    asyncio.get_running_loop().call_exception_handler(message)
+        finally:
+            if posted:  # A signal handler raised, and the rest is still to be called.
+                with self._lock:
+                    self._posted.extendleft(reversed(posted))
+                self._wake()
+
+    def _take(self) -> deque[Callable[[], object]]:
+        with self._lock:
+            posted, self._posted = self._posted, deque()
+            self._is_waking = False
+        return posted
+
+
+# The mailbox that a thread used last: a thread runs one loop at a time.
+_thread = threading.local()

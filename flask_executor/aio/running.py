@@ -1,0 +1,88 @@
+"""The event loop that runs in the calling thread, or greenlet."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import warnings
+
+from ..exceptions import NoRunningLoop
+from ..messages.traces import is_of_this_package
+
+__all__ = [
+    "check_patched_in_time",
+    "check_running_loop",
+    "running_loop",
+    "threads_are_greenlets",
+    "warn_if_blocking",
+]
+
+_PATCHED_TOO_LATE = (
+    "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
+    "so its locks would block the whole process. Run gevent.monkey.patch_all() before all other "
+    "imports, or with gunicorn, leave out --preload"
+)
+
+
+def threads_are_greenlets() -> bool:
+    """Whether gevent has patched `threading`: all that are started then share a real thread."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+# Locks that are made at import, and the classes that are derived from one, stay what they are.
+_WERE_GREENLETS = threads_are_greenlets()
+
+
+def check_patched_in_time() -> None:
+    """Refuse to work with the locks of real threads where greenlets share one.
+
+    :raises RuntimeError: if gevent has patched `threading` since this package was imported
+    """
+    if threads_are_greenlets() and not _WERE_GREENLETS:
+        raise RuntimeError(_PATCHED_TOO_LATE)
+
+
+def _eventlet_has_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in the calling thread, or in the calling greenlet; or None.
+
+    asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None or not (threads_are_greenlets() or _eventlet_has_patched()):
+        return loop
+    # asyncio's own loops note the thread they run in by the function that gevent or eventlet has
+    # patched.
+    greenlet = getattr(loop, "_thread_id", None)
+    return loop if greenlet in {None, threading.get_ident()} else None
+
+
+def check_running_loop() -> asyncio.AbstractEventLoop:
+    """The loop that runs in the calling thread.
+
+    :raises NoRunningLoop: if there is none
+    """
+    loop = running_loop()
+    if loop is None:
+        raise NoRunningLoop(
+            "no event loop is running in this thread; use this in an async def function, "
+            "or submit() and result() in a plain one"
+        )
+    return loop
+
+
+def warn_if_blocking(what: str, until: str) -> None:
+    """Warn who called this package if *what* is about to block an event loop of this thread."""
+    if running_loop() is None:
+        return
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and is_of_this_package(frame):
+        level, frame = level + 1, frame.f_back
+    message = f"{what} blocks the event loop of this thread until {until}"
+    warnings.warn(message, RuntimeWarning, stacklevel=level)

@@ -1,0 +1,35 @@
+"""What is known of a decorated function, whoever submits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..aio.functions import is_coroutine_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["JobFunction", "gives_coroutine"]
+
+
+class JobFunction:
+    """A function, and how it is to run as a job.
+
+    :param timeout: seconds that it may run; None for no limit
+    """
+
+    def __init__(self, fn: Callable[..., Any], *, timeout: float | None = None) -> None:
+        self.fn = fn
+        self.timeout = timeout
+        self.is_coroutine_function = is_coroutine_function(fn)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, here and now."""
+        return self.fn(*args, **kwargs)
+
+
+def gives_coroutine(fn: Callable[..., Any]) -> bool:
+    """Whether to call *fn* gives a coroutine."""
+    if isinstance(fn, JobFunction):
+        return fn.is_coroutine_function
+    return is_coroutine_function(fn)

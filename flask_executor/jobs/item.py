@@ -1,0 +1,277 @@
+"""A job on its way from `submit` to its end: one object, with one owner at a time."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures._base import PENDING, RUNNING
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from ..aio.loop import error_of_skipped
+from ..messages.shown import name_of
+from .ids import id_of
+from .info import JobInfo, call_as_job
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Hashable
+
+    from ..aio.waiter import Waiter
+    from ..context import Scope
+    from .around import Around
+    from .future import JobFuture
+    from .outcome import Outcome
+
+__all__ = ["Host", "Limit", "WorkItem", "Worker"]
+
+R = TypeVar("R")
+
+# State       Owner               Leaves it when
+# new         the submitting call it is admitted, or has to wait for room
+# held        the admission       there is room, or its time to wait for that is up
+# delayed     the clock           it is due
+# assigned    its worker          the worker, which was started for it, claims it
+# ready       the ready queue     a worker claims it
+# on_loop     the event loop      its task is started
+# running     worker or task      its code has ended
+# The others are ends: rejected is one that waited for room in vain.
+Place = Literal["new", "held", "delayed", "assigned", "ready", "on_loop"]
+ItemState = Place | Literal["running", "rejected", "succeeded", "failed", "cancelled"]
+
+
+class Worker(Protocol):
+    """Whoever runs the job, as far as the job is concerned."""
+
+    current: WorkItem | None
+
+
+class Limit(Protocol):
+    """The time that the job may run."""
+
+    def start(self) -> None:
+        """Have the time run from now on."""
+
+    def stop(self) -> bool:
+        """Note that the job has ended; False if that was too late."""
+        ...
+
+
+class Host(Protocol):
+    """The app's part of an executor, which a job belongs to, as the job sees it."""
+
+    around: Around
+    """The functions that `Executor.around_job` has registered."""
+
+    def capture(self) -> Scope:
+        """Take what a job submitted here and now may see."""
+        ...
+
+    def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
+        """Log the exception of *job*."""
+
+    def run_end(self, end: Callable[..., None], *args: Any) -> None:
+        """Call *end* in a thread that may block."""
+
+    def on_cancelled(self, item: WorkItem) -> None:
+        """Note that *item* was cancelled while it waited."""
+
+    def stop(self, item: WorkItem) -> None:
+        """Cancel the task of a coroutine job that runs."""
+
+    def skip(self, item: WorkItem, error: BaseException) -> None:
+        """End a coroutine job whose task has not run its first step."""
+
+    def wait(
+        self,
+        future: JobFuture[Any],
+        wait: Callable[[float | None], R],
+        timeout: float | None,
+    ) -> R:
+        """Have the running job wait for *future*: return ``wait(timeout)``."""
+        ...
+
+    def note_await(self, waiter: Waiter[Any], item: WorkItem) -> None:
+        """Note that the running job awaits *item*, a job of this host."""
+
+    def need(self, item: WorkItem) -> None:
+        """Note that a job waits for *item*, a job of this host."""
+
+    def count_await(self, worker: Any, item: WorkItem, by: int) -> None:
+        """Note that *item* awaits more futures, or fewer, if *worker* still runs it."""
+
+    def on_blocked(self) -> None:
+        """Start an extra worker for a job that is waited for, if all workers are blocked."""
+
+
+class WorkItem(JobInfo):
+    """All that is known of a job until it ends; then it lets go of all but name, key and id.
+
+    :param scope: where the job runs
+    :param timeout: seconds that the job may run
+    """
+
+    __slots__ = (
+        "args",
+        "fn",
+        "future",
+        "host",
+        "kwargs",
+        "limit",
+        "runs_on_loop",
+        "scope",
+        "state",
+        "submitted_ns",
+        "task",
+        "timeout",
+        "unbegun",
+        "waits_for",
+        "worker",
+    )
+
+    runs_on_loop: bool
+    """Whether it is a coroutine job of this process."""
+    submitted_ns: int
+    """The time of its `submit`, in nanoseconds since the epoch."""
+
+    def __init__(  # noqa: PLR0917 - called for each job, and cheaper so
+        self,
+        host: Host,
+        scope: Scope,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: Hashable | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.submitted_ns = time.time_ns()
+        self.name = name_of(fn)
+        self.key = key
+        self.cancel_requested = False
+        self.host = host
+        self.scope: Scope | None = scope  # None after `release`, as are the next two
+        self.fn: Callable[..., Any] = fn
+        self.future: JobFuture[Any] | None = None
+        self.args = args
+        self.kwargs: dict[str, Any] | None = kwargs or None
+        self.timeout = timeout
+        self.runs_on_loop = False
+        self.state: ItemState = "new"
+        self.worker: Worker | None = None  # that runs it in a thread
+        self.limit: Limit | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.unbegun: Coroutine[Any, Any, None] | None = None  # until the task's first step
+        self.waits_for: JobFuture[Any] | None = None  # changed by the job's thread
+
+    @property
+    def id(self) -> str:
+        """An id that no other job has, on any machine; ids sort by the time of their `submit`."""
+        return id_of(self.submitted_ns, id(self))
+
+    def claim(self) -> bool:
+        """Take the job, to run or to end it; False if it is cancelled, or somebody else has it."""
+        future = self.future
+        if future is None:
+            return False
+        with future._condition:
+            if future._state != PENDING:
+                return False
+            future._state = RUNNING
+        self.state = "running"
+        return True
+
+    def is_pending(self) -> bool:
+        """Whether nobody has claimed or cancelled it yet."""
+        future = self.future
+        return future is not None and future._state == PENDING
+
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled, before or while it ran."""
+        future = self.future
+        return self.state == "cancelled" if future is None else future.cancelled()
+
+    def is_done(self) -> bool:
+        """Whether its future has an outcome; its teardown and its callbacks may be to come."""
+        future = self.future
+        return future is None or future.done()
+
+    def cancel(self) -> bool:
+        """Do as the future's `cancel` does."""
+        future = self.future
+        return future is not None and future.cancel()
+
+    def set_outcome(self, outcome: Outcome, scope: Scope | None) -> None:
+        """Give the outcome to all who wait for it.
+
+        :param scope: where a failure is logged that nobody asks for
+        """
+        if self.future is not None:
+            self.future._set_outcome(outcome, scope)
+
+    def end(self, outcome: Outcome) -> None:
+        """Let go of all that only the job needed, and give its outcome, if that is to be done."""
+        future = self.future
+        scope = self.scope if outcome.state == "failed" else None
+        self.release()
+        self.state = outcome.state
+        if future is not None and future._state == RUNNING:
+            future._set_outcome(outcome, scope)
+
+    def withdraw(self) -> None:
+        """End the job as one that never came; its future, which others may have, is cancelled."""
+        future = self.future
+        self.release()
+        if future is not None:
+            future._set_cancelled()
+
+    def has_callbacks(self) -> bool:
+        """Whether done callbacks were added to its future."""
+        future = self.future
+        return future is not None and future._has_callbacks
+
+    def exception(self) -> BaseException | None:
+        """The exception that its future has, before it is released."""
+        future = self.future
+        return None if future is None else future._exception
+
+    def mark_retrieved(self) -> None:
+        """Note that the exception need not be logged once more."""
+        if self.future is not None:
+            self.future._mark_retrieved()
+
+    def on_skipped(self, task: asyncio.Task[None]) -> None:
+        """End the job, as its *task* is over without a first step, which takes this callback off.
+
+        The task was cancelled before it, or the loop's task factory has wrapped the coroutine, as
+        error trackers do, and has not run it.
+        """
+        self.host.skip(self, error_of_skipped(task))
+
+    def release_call(self) -> None:
+        """Let go of the function and its arguments."""
+        self.fn = None  # type: ignore[assignment]
+        self.args, self.kwargs = (), None
+
+    def release(self) -> None:
+        """Let go of all that only the job needed."""
+        self.fn = None  # type: ignore[assignment]
+        self.args, self.kwargs = (), None
+        self.scope = self.task = self.limit = self.future = None
+
+    def call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
+        """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""
+        scope = self.scope
+        if scope is None:
+            self.host.capture().call(fn, *args)
+        else:
+            scope.copy().call(call_as_job, self, fn, *args)
+
+    def log(self, exception: BaseException, what: str, scope: Scope | None) -> None:
+        """Log *exception* where log handlers find the job's context: in *scope*, or a copy."""
+        log = self.host.log_failure
+        if scope is None or scope.is_current():
+            log(self, exception, what)
+            return
+        try:
+            scope.copy().call(call_as_job, self, log, self, exception, what)
+        except BaseException as error:
+            log(self, exception, what)
+            log(self, error, "could not be logged in its app context")

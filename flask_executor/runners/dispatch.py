@@ -1,0 +1,328 @@
+"""The way of a job into the queue and on to a worker, the loop or the clock."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..aio.running import warn_if_blocking
+from ..exceptions import ExecutorClosed, QueueFull
+from ..jobs.info import running_job
+from ..jobs.outcome import Outcome
+from ..queue.admission import Held
+from ..queue.worker import current_worker
+from ..threads.conditions import LightEvent
+from .blocked import blocked_while
+from .running import fail_there, fail_waiting, run_here, run_there
+
+if TYPE_CHECKING:
+    from ..jobs.item import WorkItem
+    from ..queue.worker import Worker
+    from .coroutines import CoroutineRunner
+    from .ports import Runtime
+
+__all__ = ["Dispatcher"]
+
+
+class Dispatcher:
+    """Puts jobs into the queue of *host* and starts what the queue decides, without its lock."""
+
+    def __init__(self, host: Runtime, coroutines: CoroutineRunner) -> None:
+        self._host = host
+        self._coroutines = coroutines
+        self._queue = host.queue
+        self._admission = host.queue.admission
+
+    # --- Room
+
+    def reserve(self, item: WorkItem, timeout: float | None, *, is_delayed: bool) -> None:
+        """Keep room for *item* until it is put in the queue; wait here until there is some.
+
+        :param timeout: seconds to wait; None for no limit
+        :raises QueueFull: if there is none in time
+        """
+        if self._admission.reserve(item, is_delayed=is_delayed):
+            return
+        if timeout == 0:
+            raise self._full(timeout)
+        warn_if_blocking("submit()", "there is room in the queue; await submit_async() instead")
+        if not self._wait_for_room(item, timeout, is_delayed=is_delayed):
+            raise self._full(timeout)
+
+    def give_back(self, item: WorkItem) -> None:
+        """Note that *item*, for which there may be room, will not come."""
+        self._admission.give_back(item)
+        self.admit_held()
+        self._queue.tell_if_idle()
+
+    def admit_held(self) -> None:
+        """Admit the jobs that wait for room, as far as there is any."""
+        while self._admission.held:
+            admit = None
+            try:
+                admit = self._admission.admit_next()
+                if admit is None:
+                    return
+                admit()
+            except BaseException:  # of a signal handler: nobody else admits this one
+                if admit is not None:
+                    admit()
+                raise
+
+    def reject(self, item: WorkItem, timeout: float) -> None:
+        """Have *item* fail if it still waits for room, after *timeout* seconds."""
+        self._fail_by(self._queue.reject(item), item, self._full(timeout))
+
+    # --- Into the queue
+
+    def open_for(self, item: WorkItem, delay: float | None, *, is_awaited: bool) -> bool:
+        """Open the pool, if *item* needs one now.
+
+        :param is_awaited: whether an event loop must not wait here
+        :returns: False if it would have to, and the pool is to be opened in another thread
+        """
+        if not _needs_pool(item, delay):
+            return True
+        if not self._host.pool.is_at_hand():
+            if is_awaited:
+                return False
+            warn_if_blocking("submit()", "the pool is open; await submit_async() instead")
+        self._host.pool.open()
+        return True
+
+    def put(
+        self,
+        item: WorkItem,
+        delay: float | None = None,
+        *,
+        may_hold: bool = False,
+        is_open: bool = True,
+    ) -> None:
+        """Have the job run as soon as a worker is free; on the loop, if it is a coroutine job.
+
+        A signal handler may raise in the middle of it: the job is in the queue then, or it never
+        was.
+
+        :param delay: seconds to wait first
+        :param may_hold: whether the job waits for room if there is none; else it is admitted
+        :param is_open: the answer of `open_for`
+        :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
+        :raises RuntimeError: if no thread can be started, and no worker is there
+        """
+        queue = self._queue
+        if item.timeout is not None and not item.runs_on_loop:
+            self._host.clock.start()  # when the job starts, it may be too late
+        worker = None
+        try:
+            with queue.lock:
+                if queue.is_closed:
+                    self.check_open()
+                # A receiver of job_submitted may cancel it, or anybody who has the key.
+                is_cancelled = item.state == "cancelled"
+                if is_cancelled:
+                    pass
+                elif may_hold and not self._admission.may_enter():
+                    due = None if delay is None else time.monotonic() + delay
+                    item.state = "held"
+                    self._admission.hold(
+                        item, Held(partial(self._admit, item, due), due is not None)
+                    )
+                    return
+                else:
+                    # Until the pool is open, the job is as one that waits for its time.
+                    worker = queue.enter(item, is_delayed=delay is not None or not is_open)
+            if is_cancelled:
+                self.give_back(item)
+            elif not is_open:
+                self._host.run_apart(self._put_late, item)
+            elif item.state != "ready":
+                self._begin(item, delay, worker)
+        except BaseException as error:
+            if _starts_no_thread(error) and queue.reassign(item):
+                return
+            self._withdraw(item)
+            _refuse_if_shut_down(error)
+            raise
+
+    def check_open(self) -> None:
+        """Refuse what comes too late; jobs that are being finished may still submit more.
+
+        :raises ExecutorClosed: if the queue was shut down
+        """
+        if not self._queue.may_submit():
+            raise ExecutorClosed("the executor was shut down; it takes no more jobs")
+
+    def run_extra(self, worker: Worker) -> None:
+        """Run the job that was claimed for the extra *worker*, in this thread."""
+        self.admit_held()
+        item = worker.current
+        try:
+            if item is not None:
+                run_here(self._host, worker.counts, item)
+        finally:
+            self._end_extra(worker)
+
+    def admit_now(self, item: WorkItem) -> None:
+        """Admit *item*, if it waits for room, whether there is room or not."""
+        admit = self._admission.admit_now(item)
+        if admit is not None:
+            admit()
+
+    # --- Inside
+
+    def _wait_for_room(self, item: WorkItem, timeout: float | None, *, is_delayed: bool) -> bool:
+        admitted, worker = LightEvent(), current_worker()
+        queue = self._queue
+        is_outsider = not queue.runs(running_job.get(None))
+        try:
+            self._admission.hold(item, Held(admitted.set, is_delayed, is_outsider))
+            self.admit_held()  # There may be room by now.
+            with nullcontext() if worker is None else blocked_while(worker, item):
+                admitted.wait(timeout)
+        finally:  # also after Ctrl-C
+            is_admitted = not self._admission.stop_holding(item)
+            queue.tell_if_idle()
+        return is_admitted
+
+    def _full(self, timeout: float | None) -> QueueFull:
+        waited = f" after {timeout} s" if timeout else ""
+        return QueueFull(
+            f"there is no room for another job{waited}: {self._admission.bound} wait "
+            f"already, as {self._host.settings.prefix}MAX_PENDING says; try again later, wait with "
+            "options(queue_timeout=...), or await submit_async()"
+        )
+
+    def _begin(self, item: WorkItem, delay: float | None, worker: Worker | None) -> None:
+        # It may be called again for a job, by a thread that a signal handler has interrupted in it.
+        if worker is not None:
+            self._begin_worker(worker)
+        elif delay is not None:
+            self._host.clock.set(item, delay, partial(self._put_in_time, item), item.is_pending)
+        elif item.runs_on_loop:
+            self._coroutines.put(item)
+
+    def _begin_worker(self, worker: Worker) -> None:
+        if self._host.in_process:
+            self._host.pool.open().submit(self._run, worker)
+        else:
+            # Worker processes that are forked here would keep the contextvars.
+            Context().run(run_there, self._host, worker)
+
+    def _run(self, worker: Worker) -> None:
+        if not self._queue.begin(worker):
+            return  # It was begun twice, or withdrawn, as the pool had refused the call.
+        take, held = self._queue.take, self._admission.held
+        try:
+            while (item := take(worker)) is not None:
+                if held:
+                    self.admit_held()
+                run_here(self._host, worker.counts, item)
+                del item
+        except BaseException as error:  # of a signal handler, as one may come where jobs run inline
+            self._break_off(worker, error)
+            raise
+        self._host.on_worker_over()
+
+    def _break_off(self, worker: Worker, error: BaseException) -> None:
+        item, counts = worker.current or worker.first, worker.counts
+        if item is not None and not item.is_done():
+            if item.worker is not worker:  # It had not been counted as one that runs.
+                item.claim()
+                counts.started += 1
+            if counts.started > counts.succeeded + counts.failed + counts.cancelled:
+                counts.failed += 1
+            item.end(Outcome("failed", exception=error))
+        self._queue.retire(worker)
+        self._queue.tell_if_idle()
+
+    def _withdraw(self, item: WorkItem) -> None:
+        if self._queue.withdraw(item):
+            item.withdraw()
+        self._replace_withdrawn()
+        self.admit_held()
+        self._queue.tell_if_idle()
+
+    def _replace_withdrawn(self) -> None:
+        """Begin a worker for each job that waits for one that was withdrawn."""
+        while (worker := self._queue.replace_withdrawn()) is not None:
+            try:
+                self._begin_worker(worker)
+            except Exception as error:
+                if not self._queue.retire_unless_alone(worker):
+                    fail_waiting(self._host, worker, error)
+                return
+
+    def _admit(self, item: WorkItem, due: float | None) -> None:
+        self._put_in_time(item, None if due is None else max(due - time.monotonic(), 0))
+
+    def _put_in_time(self, item: WorkItem, delay: float | None = None) -> None:
+        """Do as `_put_late` does, in a thread of its own if the pool is to be opened first."""
+        if self._host.pool.is_at_hand() or not _needs_pool(item, delay):
+            self._put_late(item, delay)
+        else:
+            self._host.run_apart(self._put_late, item)
+
+    def _put_late(self, item: WorkItem, delay: float | None = None) -> None:
+        """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
+        queue = self._queue
+        is_due = delay is None and item.state == "delayed"
+        try:
+            if _needs_pool(item, delay):
+                self._host.pool.open()
+            with queue.lock:
+                if not item.is_pending():
+                    self._admission.give_back(item)
+                    return
+                if is_due:
+                    worker = queue.enter_due(item)
+                elif item.state == "held":
+                    worker = queue.enter(item, is_delayed=delay is not None)
+                else:  # A signal handler has interrupted the thread that was here before.
+                    worker = queue.crew.unbegun(item)
+            self._begin(item, delay, worker)
+        except Exception as error:
+            self._run_or_fail(item, error)
+        if is_due:
+            self.admit_held()
+        self._host.on_blocked()
+
+    def _run_or_fail(self, item: WorkItem, error: Exception) -> None:
+        host = self._host
+        self._queue.unassign(item)
+        # Where the interpreter ends and starts no thread any more, as early releases of Python 3.12
+        # do, a job still runs here, late, but it is not lost.
+        runs_here = not item.runs_on_loop and host.in_process and host.pool.is_open()
+        worker = self._queue.claim_for_extra(item)
+        if worker is None:
+            return
+        if runs_here:
+            self.run_extra(worker)
+        else:
+            self._fail_by(worker, item, error)
+
+    def _fail_by(self, worker: Worker | None, item: WorkItem, error: BaseException) -> None:
+        if worker is not None:
+            fail_there(self._host, worker, item, error)
+            self._end_extra(worker)
+
+    def _end_extra(self, worker: Worker) -> None:
+        self._queue.retire(worker)
+        self._host.on_blocked()
+        self._queue.tell_if_idle()
+
+
+def _starts_no_thread(error: BaseException) -> bool:
+    is_closed = isinstance(error, ExecutorClosed)
+    return isinstance(error, (RuntimeError, MemoryError)) and not is_closed
+
+
+def _refuse_if_shut_down(error: BaseException) -> None:
+    if isinstance(error, RuntimeError) and "shutdown" in str(error):
+        raise ExecutorClosed(f"the pool takes no more jobs: {error}") from error
+
+
+def _needs_pool(item: WorkItem, delay: float | None) -> bool:
+    return delay is None and not item.runs_on_loop

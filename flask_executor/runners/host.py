@@ -1,0 +1,310 @@
+"""The parts of one app's executor that run its jobs, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import traceback
+import weakref
+from operator import call
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import signals
+from ..aio.loop import LoopThread
+from ..aio.waiter import all_done
+from ..backends.lazy_pool import LazyPool
+from ..context import capture
+from ..messages.log import log_failure
+from ..queue.clock import Clock
+from ..queue.queue import JobQueue
+from ..queue.worker import current_worker
+from ..threads.conditions import LightFuture
+from ..threads.pool import Threads, start_thread
+from . import closing
+from .blocked import count_awaits, wait_in_worker
+from .coroutines import CoroutineRunner
+from .dispatch import Dispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from blinker import NamedSignal
+    from flask import Flask
+
+    from ..aio.waiter import Waiter
+    from ..backends.find import Backend, Pool
+    from ..context import Scope
+    from ..jobs.around import Around
+    from ..jobs.future import JobFuture
+    from ..jobs.info import JobInfo
+    from ..jobs.item import WorkItem
+    from ..queue.worker import Worker
+    from ..settings import Settings
+    from ..stats import Stats
+
+__all__ = ["AppHost"]
+
+R = TypeVar("R")
+
+# How many threads run the callbacks and teardown functions of jobs that do not run in the pool's.
+_MAX_CALLBACK_THREADS = 32
+
+
+class AppHost:
+    """Pool, event loop, threads and queue of one app, as its jobs and their runners see them.
+
+    It holds the app weakly, so that an app goes with its last reference.
+
+    :param executor: the `Executor`, for receivers of signals
+    :param around: the functions that `Executor.around_job` has registered
+    :param name: the beginning of the names of threads
+    """
+
+    def __init__(
+        self,
+        executor: object,
+        app: Flask,
+        *,
+        around: Around,
+        name: str,
+        settings: Settings,
+        backend: Backend,
+    ) -> None:
+        self._executor = executor
+        self._app = app_ref = weakref.ref(app)
+        self.around = around
+        self.name = name
+        self.settings = settings
+        self.backend = backend
+        self.in_process = backend.in_process
+        self.inline = backend.inline
+        self.is_inherited = False  # by a forked process
+        self._has_exit_hook = False
+        self.loop = LoopThread(
+            f"{name}-loop",
+            settings.loop_factory,
+            is_debug=lambda: _is_debug(app_ref()),
+            on_start=self._add_exit_hook,
+        )
+        self.clock = Clock(self.loop)
+        self.queue = JobQueue(settings.max_pending, is_inline=backend.inline)
+        self.pool = LazyPool(
+            app,
+            settings,
+            backend,
+            name,
+            on_first_open=self._add_exit_hook,
+            on_open=self.queue.crew.set_size,
+        )
+        # Runs callbacks and teardown of coroutine and remote jobs. A pool thread must not do that:
+        # a callback may wait for a job that is queued behind it.
+        self.callback_threads = Threads(
+            _MAX_CALLBACK_THREADS,
+            f"{name}-callbacks",
+            daemon=settings.shutdown_timeout is not None,
+        )
+        self._coroutines = CoroutineRunner(self, call if self.inline else self.loop.call)
+        self.dispatch = Dispatcher(self, self._coroutines)
+
+    @property
+    def app(self) -> Flask:
+        """The app.
+
+        :raises RuntimeError: if the app is gone
+        """
+        app = self._app()
+        if app is None:
+            raise RuntimeError("the executor's app is gone")
+        return app
+
+    # --- What jobs ask for
+
+    def capture(self) -> Scope:
+        """Take what a job submitted here and now may see."""
+        return capture(self.app, self.settings)
+
+    def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
+        """Log the exception of *job*, with its traceback, on the app's logger."""
+        app = self._app()
+        if app is None:
+            traceback.print_exception(exception)
+        else:
+            log_failure(app, exception, "Job %s (%s) %s", job.name, job.id, what)
+
+    def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
+        """Send *signal* about *job*."""
+        if signal.receivers:
+            signals.notify(signal, self.app, executor=self._executor, job=job, **values)
+
+    def run_end(self, end: Callable[..., None], *args: Any) -> None:
+        """Call *end* in one of the callback threads."""
+        try:
+            self.callback_threads.run(end, *args)
+        except (RuntimeError, MemoryError):  # as the interpreter ends
+            end(*args)
+
+    def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
+        """Run *fn* in a thread of its own, which nothing else can hold up."""
+        try:
+            start_thread(threading.Thread(target=fn, args=args))
+        except (RuntimeError, MemoryError):  # as the interpreter ends
+            fn(*args)
+
+    def on_cancelled(self, item: WorkItem) -> None:
+        """Note that *item* was cancelled while it waited; once, however often it is called."""
+        try:
+            is_first = self._note_cancelled(item)
+        except BaseException:  # of a signal handler: nothing may be left undone
+            self._note_cancelled(item)
+            raise
+        if is_first and signals.job_cancelled.receivers:
+            item.call_in_scope(self.notify, signals.job_cancelled, item)
+
+    def stop(self, item: WorkItem) -> None:
+        """Cancel the task of a coroutine job that runs."""
+        self._coroutines.cancel(item)
+
+    def skip(self, item: WorkItem, error: BaseException) -> None:
+        """End a coroutine job whose task has not run its first step."""
+        self._coroutines.skip(item, error)
+
+    # --- Jobs that wait for jobs
+
+    def wait(
+        self, future: JobFuture[Any], wait: Callable[[float | None], R], timeout: float | None
+    ) -> R:
+        """Have the running job wait for *future*: return ``wait(timeout)``."""
+        try:
+            if self.is_inherited:
+                return wait(timeout)
+            worker = current_worker()
+            if worker is not None:
+                return wait_in_worker(worker, future, wait, timeout)
+            with self.callback_threads.one_more():  # where its callbacks may run, and wait
+                return wait(timeout)
+        finally:
+            del future, wait  # The traceback of what is raised must not keep the future alive.
+
+    def note_await(self, waiter: Waiter[Any], item: WorkItem) -> None:
+        """Note that the running job awaits *item*, a job of this host."""
+        count_awaits(waiter)
+        self.need(item)
+
+    def need(self, item: WorkItem) -> None:
+        """Note that a job waits for *item*, a job of this host."""
+        if self.in_process and not self.inline:
+            self.queue.need(item)
+            self.on_blocked()
+
+    def count_await(self, worker: Worker, item: WorkItem, by: int) -> None:
+        """Note that *item* awaits more futures, or fewer, if *worker* still runs it."""
+        self.queue.count_await(worker, item, by)
+        self.on_blocked()
+
+    def on_blocked(self) -> None:
+        """Start an extra worker for a job that is waited for, if all workers are blocked."""
+        if not self.queue.awaited:
+            return
+        worker, held = self.queue.extra_for_awaited()
+        if worker is not None:
+            self.run_apart(self.dispatch.run_extra, worker)
+        for item in held:  # It waits for room: nobody is there to make room.
+            self.dispatch.admit_now(item)
+
+    # --- What runners ask for
+
+    def take(self, worker: Worker) -> WorkItem | None:
+        """The next job for *worker*, now running; None if no job is left, and the worker over."""
+        item = self.queue.take(worker)
+        if self.queue.admission.held:
+            self.dispatch.admit_held()
+        if item is None:
+            self.on_worker_over()
+        return item
+
+    def on_worker_over(self) -> None:
+        """Go on where that matters that a worker is over; without the lock."""
+        self.on_blocked()
+        self.queue.tell_if_idle()
+
+    def leave(self, item: WorkItem) -> None:
+        """Note that a coroutine job is over."""
+        self.queue.leave(item)
+        self.queue.tell_if_idle()
+
+    def has_loop(self) -> bool:
+        """Whether a coroutine job submitted here and now runs on a loop of this process."""
+        if self.inline:
+            return asyncio._get_running_loop() is not None
+        return self.in_process
+
+    async def count_workers(self) -> float:
+        """How many jobs can run at a time; the event loop does not wait for the pool to open."""
+        if not self.pool.is_at_hand():
+            opened: Future[Pool] = LightFuture()
+            self.run_apart(_open_into, opened, self.pool)
+            await all_done([opened], None)
+            return opened.result().max_workers
+        return self.pool.open().max_workers
+
+    def stats(self) -> Stats:
+        """The counts: they add up at any moment."""
+        return self.queue.stats(self.pool.count())
+
+    def shutdown(
+        self, *, wait: bool, cancel_futures: bool, deadline: Callable[[], closing.Deadline]
+    ) -> None:
+        """Take no more jobs, and end; see `closing.shutdown`."""
+        closing.shutdown(self, wait=wait, cancel_futures=cancel_futures, deadline=deadline)
+
+    def close(self, *, wait: bool) -> None:
+        """Let go of pool, threads and loop."""
+        self.pool.close(wait=wait)
+        # What is still out may come back after the deadline.
+        threads = self.callback_threads
+        self.queue.idle().add_done_callback(lambda _: threads.shutdown(wait=False))
+        self.loop.stop(wait=wait)
+
+    def fresh(self) -> AppHost:
+        """A host with no jobs to take the place of this one, in a forked process.
+
+        None of the threads exist there, and locks may be held for ever: this host is kept, so that
+        nothing of it is ended from there, and not used any more.
+        """
+        self.is_inherited = True
+        return AppHost(
+            self._executor,
+            self.app,
+            around=self.around,
+            name=self.name,
+            settings=self.settings,
+            backend=self.backend,
+        )
+
+    def _note_cancelled(self, item: WorkItem) -> bool:
+        is_delayed = item.state == "delayed"
+        is_first = self.queue.note_cancelled(item)
+        if is_delayed:
+            self.clock.drop(item)
+        self.dispatch.admit_held()
+        self.queue.tell_if_idle()
+        return is_first
+
+    def _add_exit_hook(self) -> None:
+        with self.queue.lock:
+            if self._has_exit_hook:
+                return
+            closing.finish_before_exit(self)
+            self._has_exit_hook = True
+
+
+def _is_debug(app: Flask | None) -> bool:
+    return app is not None and app.debug
+
+
+def _open_into(opened: Future[Pool], pool: LazyPool) -> None:
+    try:
+        opened.set_result(pool.open())
+    except BaseException as error:
+        opened.set_exception(error)

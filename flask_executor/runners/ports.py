@@ -1,0 +1,65 @@
+"""What the runners need of the app that they run jobs for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..jobs.item import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blinker import NamedSignal
+    from flask import Flask
+
+    from ..aio.loop import LoopThread
+    from ..backends.lazy_pool import LazyPool
+    from ..jobs.info import JobInfo
+    from ..jobs.item import WorkItem
+    from ..queue.clock import Clock
+    from ..queue.queue import JobQueue
+    from ..queue.worker import Worker
+    from ..settings import Settings
+
+__all__ = ["Runtime"]
+
+
+class Runtime(Host, Protocol):
+    """The parts of one app's executor that run its jobs."""
+
+    settings: Settings
+    inline: bool
+    in_process: bool
+    loop: LoopThread
+    clock: Clock
+    pool: LazyPool
+    queue: JobQueue
+    is_inherited: bool
+    """Whether this is what a forked process has of the process that it was forked from."""
+
+    @property
+    def app(self) -> Flask:
+        """The app.
+
+        :raises RuntimeError: if the app is gone
+        """
+        ...
+
+    def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
+        """Send *signal* about *job*."""
+
+    def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
+        """Run *fn* in a thread of its own, which nothing else can hold up."""
+
+    def take(self, worker: Worker) -> WorkItem | None:
+        """The next job for *worker*, now running; None if no job is left, and the worker over."""
+        ...
+
+    def on_worker_over(self) -> None:
+        """Go on where that matters that a worker is over; without the lock."""
+
+    def leave(self, item: WorkItem) -> None:
+        """Note that a coroutine job is over."""
+
+    def close(self, *, wait: bool) -> None:
+        """Let go of pool, threads and loop."""
