@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import WorkerDied
 from ..messages.traces import keep_as_text
+from ..remote.protocol import DONE, PROGRESS, READY, BadMessage, Reporter, read_message, reporter
 from ..threads.pool import Threads
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnContext
     from multiprocessing.process import BaseProcess
+
+    OnProgress = Callable[[Any], object]
 
 __all__ = ["ProcessPool"]
 
@@ -77,7 +80,24 @@ class ProcessPool(concurrent.futures.Executor):
 
         :raises RuntimeError: after `shutdown`
         """
-        call = _Call()
+        return self.call(fn, args, kwargs)
+
+    def call(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        on_progress: OnProgress | None = None,
+    ) -> Future[Any]:
+        """Do as `submit`, and hand *on_progress* what the call reports while it runs.
+
+        A call reports by its `Reporter`. *on_progress* is called in a thread of the pool, without
+        a lock, before the call ends. If it raises, the process is killed, and the call ends with
+        what was raised. Without it, reports are dropped.
+
+        :raises RuntimeError: after `shutdown`
+        """
+        call = _Call(on_progress)
         self._threads.run(self._run, call, (fn, args, kwargs))
         return call
 
@@ -149,7 +169,7 @@ class ProcessPool(concurrent.futures.Executor):
         call.sent.set_result(None)
         is_usable = False
         try:
-            result = worker.receive("while it ran the job")
+            result = worker.wait_for(DONE, "while it ran the job", call.on_progress)
             is_usable = True
         finally:
             self._give_back(call, worker, is_usable=is_usable)
@@ -164,7 +184,7 @@ class ProcessPool(concurrent.futures.Executor):
         with self._lock:
             self._workers.add(worker)
         try:
-            worker.receive("before it could run the job")
+            worker.wait_for(READY, "before it could run the job")
         except BaseException:
             worker.stop()
             raise
@@ -193,8 +213,9 @@ class ProcessPool(concurrent.futures.Executor):
 class _Call(Future[Any]):
     """A call, and which process is at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_progress: OnProgress | None) -> None:
         super().__init__()
+        self.on_progress = on_progress
         self.worker: _Worker | None = None  # guarded by the pool's lock
         self.sent: Future[None] = Future()
 
@@ -218,24 +239,29 @@ class _Worker:
             there.close()
         self._death = _death_of(self.process)
 
-    def receive(self, when: str) -> Any:
-        """Wait for what the process sends.
+    def wait_for(self, tag: str, when: str, on_progress: OnProgress | None = None) -> Any:
+        """Wait for the message with *tag*; hand the progress messages before it to *on_progress*.
 
-        :raises WorkerDied: if it dies instead; that tells it was *when*
+        :raises WorkerDied: if the process dies instead, or is killed because it sends something
+            else; *when* says what it was doing
         """
         try:
-            # What the job has started may go on, and keep the other end of the pipe open.
-            if self.connection in wait([self.connection, self._death]):
-                return self.connection.recv()
-        except (OSError, EOFError):
-            pass  # It has died.
-        except BaseException:
-            # What it sent cannot be read, and so nothing that comes after.
+            got, payload = read_message(self._receive(when), tag)
+            while got == PROGRESS:
+                if on_progress is not None:
+                    on_progress(payload)
+                got, payload = read_message(self._receive(when), tag)
+        except BaseException as error:
+            # Its next message could be taken for the result of another call.
             self.is_spent = True
             self.process.kill()
+            if isinstance(error, BadMessage):
+                raise WorkerDied(
+                    f"the worker process {self.process.pid} was killed {when}, which is not run "
+                    f"again, because it sent {error}; other jobs go on"
+                ) from None
             raise
-        self.is_spent = True
-        raise self.obituary(when)
+        return payload
 
     def stop(self) -> None:
         """Have the process end after the call that it is at."""
@@ -246,6 +272,15 @@ class _Worker:
         death, self._death = self._death, self.process.sentinel
         if death != self.process.sentinel:
             os.close(death)
+
+    def _receive(self, when: str) -> Any:
+        try:
+            # What the job has started may go on, and keep the other end of the pipe open.
+            if self.connection in wait([self.connection, self._death]):
+                return self.connection.recv()
+        except (OSError, EOFError):
+            pass  # It has died.
+        raise self.obituary(when)
 
     def has_ended(self) -> bool:
         return self.is_spent and not self.process.is_alive()
@@ -291,11 +326,13 @@ def _serve(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(BaseException):  # Each call will find out, and tell.
         prepare()
+    sending = threading.Lock()
     with suppress(OSError, EOFError):  # The parent has gone.
-        connection.send(None)
+        connection.send((READY, None))
         while (message := connection.recv()) is not None:
             fn, args, kwargs = message
-            connection.send(fn(*args, **kwargs))
+            reporter.set(call := Reporter(connection, sending))
+            call.done(fn(*args, **kwargs))
             del message, fn, args, kwargs
 
 

@@ -1,0 +1,82 @@
+"""The messages that a worker process sends to its parent.
+
+A message is a tuple of a tag and a payload:
+
+============  ========================  ======================================
+tag           payload                   sent
+============  ========================  ======================================
+``ready``     None                      once, before the first call
+``progress``  what the call reports     as often as the call reports something
+``done``      what the call returned    once, at the end of each call
+============  ========================  ======================================
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ..messages.shown import kind_of, shown_setting
+
+if TYPE_CHECKING:
+    import threading
+    from multiprocessing.connection import Connection
+
+__all__ = ["DONE", "PROGRESS", "READY", "BadMessage", "Reporter", "read_message", "reporter"]
+
+READY = "ready"
+PROGRESS = "progress"
+DONE = "done"
+
+
+class BadMessage(Exception):
+    """Tells how a message differs from those of this module."""
+
+
+class Reporter:
+    """Sends the messages of one call; in the worker, from any thread.
+
+    :param sending: held while a message is sent; shared by the calls of a connection
+    """
+
+    __slots__ = ("_connection", "_is_done", "_sending")
+
+    def __init__(self, connection: Connection, sending: threading.Lock) -> None:
+        self._connection = connection
+        self._sending = sending
+        self._is_done = False  # guarded by _sending
+
+    def progress(self, payload: object) -> None:
+        """Send a progress message; do nothing once the call is done.
+
+        A thread that the call has left behind must not report to the next call.
+        """
+        with self._sending:
+            if not self._is_done:
+                self._connection.send((PROGRESS, payload))
+
+    def done(self, result: object) -> None:
+        """Send the last message of the call."""
+        with self._sending:
+            self._is_done = True
+            self._connection.send((DONE, result))
+
+
+reporter: ContextVar[Reporter] = ContextVar("flask_executor.reporter")
+"""The reporter of the call that runs; set in worker processes only."""
+
+
+def read_message(message: object, expected: str) -> tuple[str, Any]:
+    """Split *message* into its tag and its payload.
+
+    :param expected: the tag of the last message that is waited for; before it may come `PROGRESS`
+    :raises BadMessage: if *message* is no pair, or has another tag
+    """
+    if type(message) is not tuple or len(message) != 2:  # noqa: PLR2004 - a pair
+        raise BadMessage(f"{kind_of(message)} instead of a pair of a tag and a payload")
+    tag, payload = message
+    if tag not in (expected, PROGRESS):
+        raise BadMessage(
+            f"a message with the tag {shown_setting(tag)}; expected {PROGRESS!r} or {expected!r}"
+        )
+    return tag, payload
