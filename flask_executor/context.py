@@ -60,7 +60,7 @@ class Scope:
         request: dict[str, Any] | None = None,
     ) -> None:
         self._app = app
-        self.context = context
+        self.context: Context = context
         self._g_values = g_values
         self._request = request
         self._pushed: AppContext | None = None

@@ -22,26 +22,26 @@ __all__ = ["job_cancelled", "job_failed", "job_started", "job_submitted", "job_s
 
 _signals = Namespace()
 
-job_submitted = _signals.signal(
+job_submitted: NamedSignal = _signals.signal(
     "job-submitted",
     doc="""Sent in the submitter's thread and context, before the job can start, with ``future``,
     ``fn``, ``args`` and ``kwargs`` as well. Do not wait for the future here: it waits for you.""",
 )
-job_started = _signals.signal(
+job_started: NamedSignal = _signals.signal(
     "job-started",
     doc="""Sent where the job runs, in its app context, before its code; for a job in another
     process, in this one, once it is sent there.""",
 )
-job_succeeded = _signals.signal(
+job_succeeded: NamedSignal = _signals.signal(
     "job-succeeded",
     doc="""Sent where the job ran, in its app context, with ``result``: after its code, and before
     anybody who waits for the future is woken.""",
 )
-job_failed = _signals.signal(
+job_failed: NamedSignal = _signals.signal(
     "job-failed",
     doc="Sent as `job_succeeded` is, with ``exception`` in place of ``result``, for every failure.",
 )
-job_cancelled = _signals.signal(
+job_cancelled: NamedSignal = _signals.signal(
     "job-cancelled",
     doc="""Sent when a job is cancelled: for a waiting one by the thread that cancels it, in a copy
     of the job's context; for one that ran, as `job_succeeded` is.""",

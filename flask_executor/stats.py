@@ -40,7 +40,10 @@ class Counts:
     __slots__ = ("cancelled", "failed", "started", "succeeded")
 
     def __init__(self) -> None:
-        self.started = self.succeeded = self.failed = self.cancelled = 0
+        self.started: int = 0
+        self.succeeded: int = 0
+        self.failed: int = 0
+        self.cancelled: int = 0
 
     def count_end(self, end: End) -> None:
         """Count how a job has ended, before anybody can see that it has."""

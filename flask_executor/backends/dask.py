@@ -95,7 +95,7 @@ class DaskPool(concurrent.futures.Executor):
         self._address_shown = public_address(str(address)) or "(its address cannot be shown)"
         client = _dask.Client(address, timeout=_CONNECT, set_as_default=False, asynchronous=True)
         self._client = await enter(client)
-        self.max_workers = sum((await self._client.nthreads()).values())
+        self.max_workers: int = sum((await self._client.nthreads()).values())
 
     def _start(self, call: Future[Any], fn: Callable[[], Any]) -> None:
         # The future holds the task, which the loop holds only weakly.

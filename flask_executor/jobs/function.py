@@ -21,7 +21,7 @@ class JobFunction:
     def __init__(self, fn: Callable[..., Any], *, timeout: float | None = None) -> None:
         self.fn = fn
         self.timeout = timeout
-        self.is_coroutine_function = is_coroutine_function(fn)
+        self.is_coroutine_function: bool = is_coroutine_function(fn)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function, here and now."""

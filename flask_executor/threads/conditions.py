@@ -20,9 +20,17 @@ T = TypeVar("T")
 # The class of what `threading.RLock` makes: the interpreter's own, or gevent's.
 _RLock: Any = type(threading.RLock())
 
-if sys.version_info[:2] == (3, 14):
+if TYPE_CHECKING:
 
-    class RLock(_RLock):  # type: ignore[misc]
+    class RLock:
+        """Stands for any of the classes below, as the stdlib's is final to type checkers."""
+
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *error: object) -> None: ...
+
+elif sys.version_info[:2] == (3, 14):
+
+    class RLock(_RLock):
         """A `threading.RLock` that is let go of when a signal handler raises as it is entered.
 
         In CPython 3.14 the handler may run after `__enter__` and before the ``with`` block, which
@@ -43,7 +51,7 @@ else:
     RLock = _RLock
 
 
-class LightCondition(RLock, threading.Condition):  # type: ignore[misc,valid-type]
+class LightCondition(RLock, threading.Condition):
     """A future's `threading.Condition`, which is its own lock.
 
     The stdlib's has a lock beside it, binds five methods of that and makes a deque as soon as it is
@@ -56,7 +64,12 @@ class LightCondition(RLock, threading.Condition):  # type: ignore[misc,valid-typ
 
     _waiters: deque[Any] | tuple[()] = ()
 
-    __init__ = RLock.__init__  # not that of Condition, which would make all of it
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+
+    else:
+        __init__ = RLock.__init__  # not that of Condition, which would make all of it
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until notified, at most *timeout* seconds, and tell whether that came."""

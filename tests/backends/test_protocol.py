@@ -14,8 +14,8 @@ import pytest
 from flask_executor import WorkerDied
 from flask_executor.backends.processes import ProcessPool
 from flask_executor.remote.protocol import Reporter, reporter
-from tests.conftest import WAIT, Door
 from tests.remote_app import wait_at
+from tests.support import WAIT, Door
 
 
 @pytest.fixture
