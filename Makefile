@@ -49,7 +49,7 @@ types: $(VENV)/with-typing ## Check the types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/with-test ## Run the benchmarks, write docs/benchmarks.md (BENCH_ARGS=--quick)
+bench: $(VENV)/with-bench ## Run the benchmarks, write docs/benchmarks.md (BENCH_ARGS=--help)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 build: $(VENV)/with-test ## Build the sdist and the wheel into dist/

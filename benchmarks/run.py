@@ -1,143 +1,129 @@
-"""What a job costs, next to the standard library's pools and to packages that run jobs, too.
+"""Compare Flask-Executor with other ways to do the same work, or two checkouts with each other.
 
-::
-
-    make bench
-    make bench BENCH_ARGS='--only gather --rounds 50'
-
-Each side runs in a process of its own, with the Python of a virtual environment of its own, which
-is made when it is first needed. The sides of a work take turns, round by round. pyperf, which does
-the same with more care for one program, measures one benchmark after the other, so that what the
-machine does meanwhile meets one and not the other.
-
-After the rows comes how the cost of a job grows, in a quarter of the rounds: see growth.py. All
-rows in full size, and the growth in full size, write results/ and docs/benchmarks.md, which tells
-how to read them.
+Writes and is explained by docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
+import json
 import os
+import platform
+import re
+import shlex
 import signal
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
 
-from environments import python_of, versions_in
-from growth import GROWTHS, SIDES, grow
-from redis_server import redis_server
-from report import cells, growth_cells, write_page
-from results import Result, start_run
-from rows import ROWS
-from turns import take_turns
+import click
+import page
+import pictures
+from page import GROWTHS, ROWS, WORKS
+from turns import HERE, SIDES, Side, checkout, take_turns
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from results import Run
-    from rows import Row
-
-WORKS = list(dict.fromkeys(row.work.name for row in ROWS))
-GROWTH = "growth"
-JOBS = 10_000
-HEADINGS = "work", "against", "ratio", "spread", "aim", "ours", "theirs"
 LINE = "{:<17}  {:<53}  {:>5}  {:>14}  {:>5}  {:>9}  {:>9}"
+GROWTH_JOBS = 10_000  # in a burst where the jobs do not grow; and at least as many for each point
+QUICK = 50  # times fewer jobs
 
 
-def main() -> None:
-    """Measure what was asked for, and print each when it is done."""
-    options = parse_options()
-    # As Ctrl-C does, ending this process is to end those that it has started.
+@click.command(help=__doc__)
+@click.option("--rounds", type=click.IntRange(min=2), default=21, help="Of each side; 21.")
+@click.option("--only", type=click.Choice([*WORKS, "growth"]), multiple=True, help="Repeatable.")
+@click.option("--against", type=click.Path(exists=True, path_type=Path), help="Another checkout.")
+@click.option("--quick", is_flag=True, help="Two tiny rounds, to see that all works.")
+def main(*, rounds: int, only: tuple[str, ...], against: Path | None, quick: bool) -> None:
+    """Measure and print everything that the command line asks for."""
+    # The end of this process, by SIGTERM as by Ctrl-C, is to end the processes of the sides.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = start_run()
-    rows = [row for row in ROWS if not options.only or row.work.name in options.only]
-    if rows:
-        compare(rows, run, options)
-    if not options.only or GROWTH in options.only:
-        watch_growth(run, options)
+    rounds = 2 if quick else rounds
+    works = [work for work in WORKS if not only or work in only]
+    other = checkout(against.resolve(), "against") if against else None
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) if quick else HERE.parent
+        if works:
+            about, results = describe_run(), list(compare(works, other, rounds, quick=quick))
+            if not only and not other:
+                write(root, "rows", about | {"results": results})
+        if not other and (not only or "growth" in only):
+            about, results = describe_run(), list(grow(max(1, rounds // 4), quick=quick))
+            write(root, "growth", about | {"results": results})
 
 
-def compare(rows: list[Row], run: Run[Any], options: argparse.Namespace) -> None:
-    """Measure the rows, and write down what came out if these are all, in full size."""
-    results = []
-    sides = sorted({side for row in rows for side in row.sides()})
-    with ExitStack() as stack:
-        if any(row.work.needs_redis for row in rows):
-            os.environ["BENCHMARK_REDIS_URL"] = stack.enter_context(redis_server())
-        for side in sides:
-            python_of(side)
-        print(LINE.format(*HEADINGS), flush=True)
-        for row, result in measured(rows, options.rounds, options.jobs):
-            results.append(result)
-            plain = (cell.replace("`", "").replace("*", "") for cell in cells(row, result)[1:])
-            print(LINE.format(row.work.name, *plain), flush=True)
-    if options.jobs == JOBS and not options.only:
-        write_down(run, sides, results)
+def compare(
+    works: list[str], other: Side | None, rounds: int, *, quick: bool
+) -> Iterator[dict[str, Any]]:
+    """Measure and print the rows of works, or a row for each against another checkout."""
+    print(LINE.format("work", "against", "ratio", "spread", "aim", "ours", "theirs"))
+    path = other.requirements[0].removeprefix("--editable=") if other else ""
+    for work in works:
+        rows = [{"against": path}] if other else ROWS["rows"][work]
+        sides = [other or SIDES[row["theirs"]] for row in rows if other or "theirs" in row]
+        jobs = max(1, WORKS[work]["jobs"] // (QUICK if quick else 1))
+        ours, *others = take_turns([SIDES["ours"], *sides], work, rounds=rounds, jobs=jobs)
+        for row, theirs in zip(rows, others or [None], strict=True):
+            result = {"work": work, "against": row["against"], "jobs": jobs, "rounds": rounds}
+            result |= compared(ours, theirs)
+            cells = [cell.replace("`", "").replace("*", "") for cell in page.cells(result)]
+            print(LINE.format(work, *cells[1:]), flush=True)
+            yield result
 
 
-def watch_growth(run: Run[Any], options: argparse.Namespace) -> None:
-    """Measure how the cost grows, and write down what came out if it is in full size."""
-    results = []
-    for grown in grow(max(options.rounds // 4, 1), quick=options.jobs < JOBS):
-        results.append(grown)
-        growth = GROWTHS[grown.name]
-        print(f"\n{growth.title}")
-        for line in growth_cells(growth, grown):
-            print(("{:>16}" + "  {:>18}" * len(grown.points)).format(*line), flush=True)
-    if options.jobs == JOBS:
-        write_down(run, SIDES, results, "growth-")
+def compared(ours: list[float], theirs: list[float] | None) -> dict[str, Any]:
+    """Compare each round of ours with the round of theirs beside it."""
+    ratios = [our / their for our, their in zip(ours, theirs, strict=True)] if theirs else ours
+    low, middle, high = quantiles(ratios, n=4, method="inclusive")
+    result = {"ours": median(ours), "theirs": None, "ratio": None, "spread": (low, high)}
+    return result | ({"theirs": median(theirs), "ratio": middle} if theirs else {})
 
 
-def write_down(run: Run[Any], sides: Iterable[str], results: list[Any], prefix: str = "") -> None:
-    """Keep what came out, and write the page with it."""
-    packages = {side: versions_in(side) for side in sides}
-    dataclasses.replace(run, packages=packages, results=results).write(prefix)
-    write_page()
+def grow(rounds: int, *, quick: bool) -> Iterator[dict[str, Any]]:
+    """Measure and print the growths; a quick run takes two steps of each."""
+    for name, growth in GROWTHS.items():
+        points: dict[str, list[tuple[int, float]]] = {side: [] for side in growth["sides"]}
+        for step in growth["steps"][: 2 if quick else None]:
+            jobs, number = (step, growth["number"]) if "number" in growth else (GROWTH_JOBS, step)
+            more = rounds * max(1, GROWTH_JOBS // jobs)
+            sides = [SIDES[side] for side in points]
+            taken = take_turns(sides, growth["work"], number, rounds=more, jobs=jobs)
+            for its_points, costs in zip(points.values(), taken, strict=True):
+                its_points.append((step, median(costs)))
+        result = {"name": name, "rounds": rounds, "points": points}
+        print(f"\n{growth['title']}")
+        for cells in page.growth_cells(result):
+            print("".join(f"{cell:>20}" for cell in cells), flush=True)
+        yield result
 
 
-def measured(rows: list[Row], rounds: int, jobs: int) -> Iterator[tuple[Row, Result]]:
-    """Measure the rows, all of a work at once."""
-    for work in dict.fromkeys(row.work for row in rows):
-        of_work = [row for row in rows if row.work == work]
-        sides = dict.fromkeys(side for row in of_work for side in row.sides())
-        in_a_round = max(1, work.jobs * jobs // JOBS)
-        taken = take_turns(sides, work.name, rounds=rounds, jobs=in_a_round)
-        yield from ((row, Result.of(row, in_a_round, taken)) for row in of_work)
+def describe_run() -> dict[str, Any]:
+    """Describe the things that the results of a run depend on."""
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text("utf-8") if info.exists() else "")
+    required = {each for side in SIDES.values() for each in side.requirements}
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "cpu": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "load": os.getloadavg()[0],
+        "packages": sorted(each.replace("==", " ") for each in required if "==" in each),
+    }
 
 
-def parse_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description="Compare what a job costs, in turns with others; see docs/benchmarks.md."
-    )
-    add = parser.add_argument
-    add("--rounds", type=at_least(2), default=21, metavar="N", help="of each side (21)")
-    add(
-        "--jobs",
-        type=at_least(1),
-        default=JOBS,
-        metavar="N",
-        help=f"jobs in a burst ({JOBS}); other works do theirs in proportion",
-    )
-    add("--only", choices=[*WORKS, GROWTH], action="append", help="just this; can be repeated")
-    add("--quick", action="store_true", help="tiny rounds, to see that all works")
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.jobs = 2, 200
-    return options
-
-
-def at_least(minimum: int) -> Callable[[str], int]:
-    """Make a parser for an int that is not below *minimum*."""
-
-    def parse(text: str) -> int:
-        number = int(text)
-        if number < minimum:
-            raise argparse.ArgumentTypeError(f"{number} is too small; expected {minimum} or more")
-        return number
-
-    return parse
+def write(root: Path, kind: str, run: dict[str, Any]) -> None:
+    """Write the results of a run in place of this Python's last results, then the page."""
+    results, images = root / "benchmarks" / "results", root / "docs" / "images"
+    for folder in (results, images):
+        folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+    (results / "{}-{}.{}.json".format(kind, *sys.version_info)).write_text(text, "utf-8")
+    (root / "docs" / "benchmarks.md").write_text(page.render(results), "utf-8")
+    pictures.draw(results, images)
 
 
 if __name__ == "__main__":

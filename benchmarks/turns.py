@@ -1,64 +1,106 @@
-"""Sides that take turns: each waits in a process of its own until it is told to do a round."""
+"""Sides that take turns: each runs in a process and a virtual environment of its own."""
 
 from __future__ import annotations
 
-import subprocess
+import sys
+import tomllib
+import venv
 from collections import deque
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from subprocess import PIPE, Popen, run
 
-from environments import python_of
+HERE = Path(__file__).parent
+WARM_UP = 10_000  # jobs at most
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
 
-SIDES = Path(__file__).parent / "sides"
-ENOUGH = 10_000  # jobs to warm up
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A program that takes part in comparisons: the side *name* of a script in sides/."""
+
+    script: str
+    name: str
+    environment: str
+    requirements: tuple[str, ...]
+
+    def command(self, work: str, *numbers: int) -> list[str]:
+        """Return the command that does the rounds of a work."""
+        return [self.python(), f"{HERE}/sides/{self.script}", self.name, work, *map(str, numbers)]
+
+    def python(self) -> str:
+        """Return the side's Python; make its environment first if requirements have changed."""
+        # The name starts with .venv: git ignores the folder, and `make clean` removes it.
+        path = HERE.parent / f".venv-bench-{self.environment}-{sys.implementation.cache_tag}"
+        python, made = str(path / "bin" / "python"), path / "made"
+        if not made.exists() or made.read_text("utf-8") != repr(self.requirements):
+            print(f"Making {path.name}", file=sys.stderr)
+            venv.create(path, clear=True, symlinks=True)
+            # The pip of this process installs: a pip in each environment would take longer.
+            pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
+            run([*pip, "--python", python, "install", *self.requirements], check=True)
+            made.write_text(repr(self.requirements), "utf-8")
+        return python
+
+
+# All sides have the versions that the environment of this process has.
+STOCK = tuple(f"{name}=={version(name)}" for name in ("Flask", "asgiref", "gunicorn"))
+
+
+def checkout(path: Path, environment: str) -> Side:
+    """Make a side of the Flask-Executor in a checkout."""
+    project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
+    # The dependencies are listed so that a change of them makes a new environment.
+    requirements = (f"--editable={path}", *project["dependencies"], *STOCK)
+    return Side("pools.py", "ours", environment, requirements)
+
+
+POOLS = ("anyio", "asgiref", "pool", "stock_flask", "to_thread")
+QUEUES = {
+    "rq": ("rq==3.0.0", "redis[hiredis]==8.1.0"),
+    "celery": ("celery[redis]==5.7.0", "hiredis"),
+    "dramatiq": ("dramatiq[redis]==2.2.1", "hiredis"),
+    "huey": ("huey==3.5.4", "redis[hiredis]==8.1.0"),
+    # SAQ imports typing_extensions but does not require it.
+    "saq": ("saq[redis,hiredis]==0.26.4", "typing_extensions"),
+}
+VERSION_1 = "flask_executor_1"
+SIDES = {
+    "ours": checkout(HERE.parent, "ours"),
+    VERSION_1: Side("pools.py", VERSION_1, VERSION_1, ("Flask-Executor==1.0.0", *STOCK)),
+    **{name: Side("pools.py", name, "pools", ("anyio==4.16.0", *STOCK)) for name in POOLS},
+    **{name: Side("queues.py", name, name, packages) for name, packages in QUEUES.items()},
+}
 
 
 def take_turns(
-    sides: Iterable[str], work: str, *numbers: int, rounds: int, jobs: int
-) -> dict[str, list[float]]:
-    """Do so many rounds of a work on each side; what a job took in each of them.
+    sides: Iterable[Side], work: str, *numbers: int, rounds: int, jobs: int
+) -> list[list[float]]:
+    """Do so many rounds on each side; for each side, the cost of a job in each round.
 
-    Each side does a round before the first that counts, of a few jobs where the others have very
-    many. Who goes first changes with every round.
-
-    :param numbers: what the work takes
+    Each side does one more round first, to warm up. The order of the sides changes every round.
     """
-    taken: dict[str, list[float]] = {side: [] for side in sides}
+    commands = [side.command(work, *numbers) for side in sides]
     with ExitStack() as stack:
-        take_round = {side: stack.enter_context(started(side, work, *numbers)) for side in taken}
-        for warm_up in take_round.values():
-            warm_up(min(jobs, ENOUGH))
-        turns = deque(taken)
+        started = [Popen(each, stdin=PIPE, stdout=PIPE, text=True) for each in commands]
+        processes = [stack.enter_context(process) for process in started]
+        for process in processes:
+            _take_round(process, min(jobs, WARM_UP))
+        costs: list[list[float]] = [[] for _ in processes]
+        turns = deque(zip(processes, costs, strict=True))
         for _ in range(rounds):
-            for side in turns:
-                taken[side].append(take_round[side](jobs))
+            for process, its_costs in turns:
+                its_costs.append(_take_round(process, jobs))
             turns.rotate()
-    return taken
+    return costs
 
 
-@contextmanager
-def started(side: str, work: str, *numbers: int) -> Generator[Callable[[int], float]]:
-    """Start a side's process; each call has it do a round of so many jobs.
-
-    :raises RuntimeError: if it has ended, in that call
-    """
-    # -E, since a PYTHONPATH could put other packages in front of those of the environment.
-    command = [str(python_of(side)), "-E", str(SIDES / f"{side}.py"), work, *map(str, numbers)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        stdin, stdout = process.stdin, process.stdout
-        assert stdin is not None
-        assert stdout is not None
-
-        def take_round(jobs: int) -> float:
-            print(jobs, file=stdin, flush=True)
-            answer = stdout.readline()
-            if not answer:
-                raise RuntimeError(f"the side {side!r} has ended in {work!r}; see what it wrote")
-            return float(answer)
-
-        yield take_round
+def _take_round(process: Popen[str], jobs: int) -> float:
+    """Have a side's process do a round of so many jobs."""
+    assert process.stdout is not None
+    print(jobs, file=process.stdin, flush=True)
+    if not (answer := process.stdout.readline()):
+        raise RuntimeError(f"{process.args} failed; see its error above")
+    return float(answer)

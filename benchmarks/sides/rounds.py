@@ -1,123 +1,164 @@
-"""Rounds that several sides take: the same jobs, run by what each of them hands over.
+"""Rounds: what every side does with the functions of its library.
 
-Each returns what one job took, in seconds unless it says otherwise.
+A round takes a number of jobs and returns the cost of one job, in seconds unless its docstring
+says otherwise. This module imports the standard library only: each side has other packages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import http.client
+import socket
+import subprocess
+import sys
 import threading
 import tracemalloc
-from concurrent.futures import Future, wait
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 WORKERS = 4
+TURNS = 10  # of the sync view and the async view, within a round
 
-Fn: TypeAlias = "Callable[[], Any]"
-Submit: TypeAlias = "Callable[[Fn], Future[Any]]"
-
-
-def noop() -> None:
-    """Take no time, so that what is measured lies around it."""
+Round: TypeAlias = Callable[[int], float]
+Submit: TypeAlias = Callable[[Callable[[], Any]], Future[Any]]
 
 
-async def async_noop() -> None:
-    """Take no time, as a coroutine."""
+def job() -> int:
+    """Do nothing: only the work around the job is measured. The result can be added up."""
+    return 1
 
 
-def same(item: int) -> int:
-    """Return the item of a map."""
-    return item
+async def async_job(*_context: object) -> int:
+    """Do nothing, as a coroutine."""
+    return 1
 
 
-def burst(submit: Submit, fn: Fn, jobs: int) -> float:
-    """Submit *fn* so many times, then take the results."""
-    gc.collect()
-    begin = perf_counter()
-    for future in [submit(fn) for _ in range(jobs)]:
-        future.result()
-    return (perf_counter() - begin) / jobs
+def serve(take_round: Round) -> None:
+    """Do a round for each number of jobs on stdin; print the cost of a job."""
+    for line in sys.stdin:
+        print(take_round(int(line)), flush=True)
 
 
-def read_back(burst: Callable[[int], int], jobs: int) -> float:
-    """Have *burst* submit so many jobs and return the sum of their results, each a 1."""
-    burst(1)  # The worker is there, and awake: some look for jobs less often after a while.
-    gc.collect()
-    begin = perf_counter()
-    results = burst(jobs)
-    taken = perf_counter() - begin
-    if results != jobs:
-        raise RuntimeError(f"{jobs} jobs were submitted, and {results} came back")
-    return taken / jobs
+def timed(do: Callable[[int], object]) -> Round:
+    """Make a round of a function that does so many jobs."""
+
+    def take_round(jobs: int) -> float:
+        do(1)  # Wakes the workers: some look for jobs less often after a while.
+        gc.collect()
+        begin = perf_counter()
+        do(jobs)
+        return (perf_counter() - begin) / jobs
+
+    return take_round
 
 
-def one_by_one(submit: Submit, jobs: int) -> float:
-    """Submit each job when the one before has returned."""
-    gc.collect()
-    begin = perf_counter()
-    for _ in range(jobs):
-        submit(noop).result()
-    return (perf_counter() - begin) / jobs
+def repeated(fn: Callable[[], object]) -> Round:
+    """Call *fn* again and again."""
+    return timed(lambda jobs: deque((fn() for _ in range(jobs)), maxlen=0))
 
 
-def gather(runner: asyncio.Runner, start: Callable[[], Awaitable[Any]], jobs: int) -> float:
-    """Start all jobs in an event loop, then await them together."""
+def burst(submit: Submit, fn: Callable[[], object] = job) -> Round:
+    """Submit all jobs, then take the results."""
+    return timed(lambda jobs: [future.result() for future in [submit(fn) for _ in range(jobs)]])
 
-    async def start_and_await() -> None:
+
+def mapped(map_items: Callable[..., Iterable[int]], chunksize: int) -> Round:
+    """Map over so many items and take the results."""
+    return timed(lambda items: deque(map_items(abs, range(items), chunksize=chunksize), maxlen=0))
+
+
+def gathered(runner: asyncio.Runner, start: Callable[[], Awaitable[object]]) -> Round:
+    """Start all jobs in an event loop and await them together."""
+
+    async def gather(jobs: int) -> None:
         await asyncio.gather(*[start() for _ in range(jobs)])
 
-    gc.collect()
-    begin = perf_counter()
-    runner.run(start_and_await())
-    return (perf_counter() - begin) / jobs
+    return timed(lambda jobs: runner.run(gather(jobs)))
 
 
-def awaited_one_by_one(
-    runner: asyncio.Runner, start: Callable[[], Awaitable[Any]], jobs: int
-) -> float:
-    """Start each job when the one before was awaited."""
+def awaited(runner: asyncio.Runner, start: Callable[[], Awaitable[object]]) -> Round:
+    """Await each job before the next one starts."""
 
-    async def start_and_await() -> None:
+    async def await_each(jobs: int) -> None:
         for _ in range(jobs):
             await start()
 
-    gc.collect()
-    begin = perf_counter()
-    runner.run(start_and_await())
-    return (perf_counter() - begin) / jobs
+    return timed(lambda jobs: runner.run(await_each(jobs)))
 
 
-def mapped(map_items: Callable[[Callable[[int], int], range], Iterable[int]], jobs: int) -> float:
-    """Map so many items, and take the results."""
-    gc.collect()
-    begin = perf_counter()
-    for _ in map_items(same, range(jobs)):
-        pass
-    return (perf_counter() - begin) / jobs
+def read_back(total: Callable[[int], int]) -> Round:
+    """Have *total* run so many jobs and add up their results."""
+
+    def checked(jobs: int) -> None:
+        if (results := total(jobs)) != jobs:
+            raise RuntimeError(f"{results} of {jobs} results came back")
+
+    return timed(checked)
 
 
-def bytes_waiting(submit: Submit, fn: Fn, jobs: int) -> float:
-    """Have *fn* wait so many times for workers that are kept busy; the bytes for each."""
-    gate = threading.Event()
-    held = threading.Barrier(WORKERS + 1)
+def memory(submit: Submit, fn: Callable[[], object] = job) -> Round:
+    """Have jobs wait while all workers are busy; returns the bytes of one waiting job."""
 
-    def hold() -> None:
-        held.wait()
-        gate.wait()
+    def take_round(jobs: int) -> float:
+        gate = threading.Event()
+        futures = [submit(gate.wait) for _ in range(WORKERS)]
+        gc.collect()
+        tracemalloc.start()
+        futures += [submit(fn) for _ in range(jobs)]
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gate.set()
+        wait(futures)
+        return size / jobs
 
-    for _ in range(WORKERS):
-        submit(hold)
-    held.wait()
-    gc.collect()
-    tracemalloc.start()
-    futures = [submit(fn) for _ in range(jobs)]
-    size, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    gate.set()
-    wait(futures)
-    return size / jobs
+    return take_round
+
+
+def views(request: Callable[[str, int], object]) -> Round:
+    """Request a sync view and an async view; returns the seconds that the async view adds."""
+    sync, asynchronous = (timed(partial(request, path)) for path in ("/sync", "/async"))
+
+    def take_round(requests: int) -> float:
+        number = max(WORKERS, requests // TURNS)
+        return sum(-sync(number) + asynchronous(number) for _ in range(TURNS)) / TURNS
+
+    return take_round
+
+
+@contextmanager
+def served(app: str) -> Generator[Round]:
+    """Request the views of an app, ``module:factory()``, from Gunicorn with four clients."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(WORKERS) as clients:
+        fd, port = listener.fileno(), listener.getsockname()[1]
+        command = ["-m", "gunicorn", "--log-level", "error", "--worker-class", "gthread"]
+        command += ["--threads", str(WORKERS), "--bind", f"fd://{fd}", app]
+
+        def send(path: str, requests: int) -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            for _ in range(requests):
+                connection.request("GET", path)
+                connection.getresponse().read()
+            connection.close()
+
+        def send_all(path: str, requests: int) -> None:
+            deque(clients.map(send, [path] * WORKERS, [requests // WORKERS] * WORKERS), maxlen=0)
+
+        with child(sys.executable, "-E", *command, cwd=Path(__file__).parent, pass_fds=[fd]):
+            yield views(send_all)
+
+
+@contextmanager
+def child(*command: str, **options: Any) -> Generator[subprocess.Popen[str]]:
+    """Run a child process, and end it afterwards."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
