@@ -14,6 +14,7 @@ from .aio.loop import GRACE
 from .aio.streams import stream
 from .exceptions import InheritedJob
 from .jobs.chunks import Chunk, call_in_copy
+from .jobs.collection import after_fork
 from .jobs.function import JobFunction, gives_coroutine
 from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
@@ -73,7 +74,7 @@ class AppExecutor:
         for item in known(self._inherited.queue):
             if item.future is not None:
                 leave_to_parent(item.future, _inherited(item))
-        self.futures.after_fork()
+        after_fork(self.futures)
 
     def is_usable(self) -> bool:
         """Whether jobs may be submitted from here: not in a worker, to workers of its own."""
@@ -116,14 +117,14 @@ class AppExecutor:
             if key is not None:
                 self._store(key, future)
             if is_bounded and not may_hold:
-                dispatch.reserve(item, queue_timeout, is_delayed=delay is not None)
+                dispatch.room.reserve(item, queue_timeout, is_delayed=delay is not None)
             if signals.job_submitted.receivers:
                 sent = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
                 host.notify(signals.job_submitted, item, **sent)
             dispatch.put(item, delay, may_hold=may_hold and is_bounded, is_open=is_open)
         except BaseException:
             if is_bounded:
-                dispatch.give_back(item)
+                dispatch.room.give_back(item)
             if key is not None and item.state == "new" and self.futures.get(key) is future:
                 self.futures.pop(key)
             raise

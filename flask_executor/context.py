@@ -12,6 +12,7 @@ from flask.globals import _cv_app
 from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
 
+from .exceptions import NotInitialised
 from .messages.log import log_failure
 from .threads.sync_threads import (
     CONTEXT_THREAD,
@@ -21,13 +22,13 @@ from .threads.sync_threads import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from flask import Flask
 
     from .settings import Settings
 
-__all__ = ["Scope", "capture", "current_app_or_none", "unwrap"]
+__all__ = ["Scope", "capture", "current_app_or_none", "only_app", "unwrap"]
 
 T = TypeVar("T")
 
@@ -135,6 +136,26 @@ def current_app_or_none() -> Flask | None:
     """The app whose context the caller is in."""
     app_context = _cv_app.get(None)
     return None if app_context is None else app_context.app
+
+
+def only_app(apps: Collection[Flask]) -> Flask:
+    """The one app of *apps*, which an executor serves.
+
+    :raises NotInitialised: if there is none, or there are several
+    """
+    if len(apps) == 1:
+        [app] = apps
+        return app
+    if not apps:
+        raise NotInitialised(
+            "the executor has no app yet; call executor.init_app(app), or make it with "
+            "Executor(app)"
+        )
+    names = ", ".join(sorted(repr(app.name) for app in apps))
+    raise NotInitialised(
+        f"the executor serves several apps ({names}) and there is no app context to tell which "
+        "one is meant; use it inside 'with app.app_context():'"
+    )
 
 
 def capture(app: Flask, settings: Settings) -> Scope:

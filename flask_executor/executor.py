@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
-import re
 import weakref
 from collections.abc import AsyncIterable
 from functools import partial
@@ -12,27 +11,26 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask
 
-from .aio.functions import is_coroutine_function
 from .aio.mailbox import Mailbox
 from .aio.running import warn_if_blocking
 from .aio.views import as_sync
-from .aio.waiter import all_done
 from .app_executor import AppExecutor, check_callable
 from .backends.find import INLINE, find_backend
-from .context import current_app_or_none, unwrap
-from .exceptions import AlreadyInitialised, NotInitialised, WaitTimeout
+from .context import current_app_or_none, only_app, unwrap
+from .exceptions import AlreadyInitialised, NotInitialised
 from .job import Job, JobDecorator
+from .jobs.around import check_around
 from .jobs.collection import FutureCollection, check_key
 from .jobs.future import waiter_of
-from .jobs.info import running_job
-from .messages.shown import kind_of, name_of, shown_setting
+from .messages.shown import kind_of
 from .options import Options
 from .remote.worker import in_worker
-from .runners.closing import Deadline
+from .runners.closing import Deadline, drain, drain_async, refuse_in_job
 from .runners.host import AppHost
 from .settings import (
     Settings,
     check_count,
+    check_name,
     check_seconds,
     check_timeout,
     check_wait,
@@ -69,14 +67,7 @@ class Executor(concurrent.futures.Executor):
     """
 
     def __init__(self, app: Flask | None = None, name: str = "") -> None:
-        expected = (
-            f"the executor's name is {shown_setting(name)}; expected only letters, digits and "
-            "underscores"
-        )
-        if not isinstance(name, str):
-            raise TypeError(expected)
-        if not re.fullmatch(r"\w*", name):
-            raise ValueError(expected)
+        check_name(name)
         self.name = name
         self._default_done_callbacks: list[Callable[[JobFuture[Any]], object]] = []
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
@@ -377,11 +368,7 @@ class Executor(concurrent.futures.Executor):
         :raises TypeError: if *fn* cannot be called, or is a coroutine function
         """
         check_callable(fn)
-        if is_coroutine_function(fn):
-            raise TypeError(
-                f"{name_of(fn)!r} is a coroutine function; around_job expects a plain function "
-                "that returns a context manager"
-            )
+        check_around(fn)
         self._around.append(fn)
         return fn
 
@@ -400,20 +387,12 @@ class Executor(concurrent.futures.Executor):
         """
         check_seconds("timeout", timeout)
         warn_if_blocking("drain()", "every job has ended; await drain_async() instead")
-        deadline = Deadline()
-        waits = {host: host.queue.idle() for host in self._hosts(refused_in_job="drain")}
-        try:
-            for future in waits.values():
-                future.result(deadline.left(timeout))
-        except TimeoutError:
-            raise _drain_timeout(waits, timeout) from None
+        drain(self._hosts(refused_in_job="drain"), timeout)
 
     async def drain_async(self, timeout: float | None = None) -> None:
         """Do as `drain` does without blocking the event loop."""
         check_seconds("timeout", timeout)
-        waits = {host: host.queue.idle() for host in self._hosts(refused_in_job="drain")}
-        if not await all_done(waits.values(), timeout):
-            raise _drain_timeout(waits, timeout)
+        await drain_async(self._hosts(refused_in_job="drain"), timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs. In an app context this is for that app, elsewhere for all apps.
@@ -451,7 +430,7 @@ class Executor(concurrent.futures.Executor):
 
     def _here(self) -> AppExecutor:
         app = current_app_or_none()
-        return self._of(self._only_app() if app is None else app)
+        return self._of(only_app(self._apps) if app is None else app)
 
     def _of(self, app: Flask) -> AppExecutor:
         found: AppExecutor | None = app.extensions.get(self._extension_key)
@@ -467,37 +446,6 @@ class Executor(concurrent.futures.Executor):
             hosts = [self._here().host]
         else:
             hosts = [self._of(app).host for app in self._apps]
-        job = running_job.get(None)
-        if refused_in_job and job is not None and any(host.queue.runs(job) for host in hosts):
-            raise RuntimeError(
-                f"the job {job.name!r} cannot {refused_in_job} its own executor: it would wait for "
-                "itself"
-            )
+        if refused_in_job:
+            refuse_in_job(hosts, refused_in_job)
         return hosts
-
-    def _only_app(self) -> Flask:
-        apps = list(self._apps)
-        if len(apps) == 1:
-            return apps[0]
-        if not apps:
-            raise NotInitialised(
-                "the executor has no app yet; call executor.init_app(app), or make it with "
-                "Executor(app)"
-            )
-        names = ", ".join(sorted(repr(app.name) for app in apps))
-        raise NotInitialised(
-            f"the executor serves several apps ({names}) and there is no app context to tell which "
-            "one is meant; use it inside 'with app.app_context():'"
-        )
-
-
-def _drain_timeout(
-    waits: dict[AppHost, concurrent.futures.Future[None]], timeout: float | None
-) -> WaitTimeout:
-    left = [host.stats() for host, future in waits.items() if not future.done()]
-    for future in waits.values():
-        future.cancel()
-    pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))
-    return WaitTimeout(
-        f"not drained after {timeout} s: {pending} jobs are pending, {running} running"
-    )

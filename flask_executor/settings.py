@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Settings",
     "check_count",
+    "check_name",
     "check_seconds",
     "check_timeout",
     "check_wait",
@@ -80,6 +82,22 @@ class Settings:
 def extension_key(name: str) -> str:
     """The key of ``app.extensions`` for what the app has of the executor called *name*."""
     return f"flask_executor.{name}"
+
+
+def check_name(name: object) -> None:
+    """Refuse what is no name of an executor.
+
+    :raises TypeError: if *name* is no str
+    :raises ValueError: if it has other characters than letters, digits and underscores
+    """
+    expected = (
+        f"the executor's name is {shown_setting(name)}; expected only letters, digits and "
+        "underscores"
+    )
+    if not isinstance(name, str):
+        raise TypeError(expected)
+    if not re.fullmatch(r"\w*", name):
+        raise ValueError(expected)
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -44,7 +44,7 @@ class Mailbox:
         """
         loop = check_running_loop()
         mailbox: Mailbox | None = getattr(_thread, "mailbox", None)
-        if mailbox is None or mailbox._loop() is not loop:
+        if mailbox is None or mailbox._loop() is not loop:  # noqa: SLF001 - of this class
             mailbox = _thread.mailbox = cls(loop)
         return mailbox
 

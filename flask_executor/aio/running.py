@@ -54,7 +54,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
     asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
     """
-    loop = asyncio._get_running_loop()
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - documented for event loops
     if loop is None or not (threads_are_greenlets() or _eventlet_has_patched()):
         return loop
     # asyncio's own loops note the thread they run in by the function that gevent or eventlet has
@@ -81,7 +81,7 @@ def warn_if_blocking(what: str, until: str) -> None:
     """Warn who called this package if *what* is about to block an event loop of this thread."""
     if running_loop() is None:
         return
-    level, frame = 2, sys._getframe(1)
+    level, frame = 2, sys._getframe(1)  # noqa: SLF001 - inspect's takes longer
     while frame.f_back is not None and is_of_this_package(frame):
         level, frame = level + 1, frame.f_back
     message = f"{what} blocks the event loop of this thread until {until}"

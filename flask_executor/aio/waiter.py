@@ -99,7 +99,7 @@ class Waiter(asyncio.Future[T]):
         return self.cancelled() or super().exception() is not None
 
     def take_results(self) -> list[Any]:
-        """The results of a chunk, once it is done, to pop from; see `JobFuture._take_results`."""
+        """The results of a chunk, once it is done, to pop from: the last one comes first."""
         if self._source is None:
             return [] if self.cancelled() else super().result()[::-1]  # type: ignore[index]
         return self._source._take_results()

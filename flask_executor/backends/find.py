@@ -185,7 +185,8 @@ def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) 
     # The initializer is one that is there before any module can be found.
     code = f"import sys; sys.path[:] = {sys.path!r}"
     pool = open_pool(settings.max_workers, thread_name_prefix, initializer=exec, initargs=(code,))
-    return Pool(pool.submit, pool.shutdown, pool._max_workers)
+    max_workers = pool._max_workers  # noqa: SLF001 - the default, which has no other name
+    return Pool(pool.submit, pool.shutdown, max_workers)
 
 
 def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:

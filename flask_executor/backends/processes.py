@@ -37,7 +37,7 @@ _starting = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_starting.acquire,
-        after_in_child=_starting._at_fork_reinit,  # type: ignore[attr-defined]
+        after_in_child=_starting._at_fork_reinit,  # type: ignore[attr-defined] # noqa: SLF001
         after_in_parent=_starting.release,
     )
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ..aio.functions import refuse_coroutine
+from ..aio.functions import is_coroutine_function, refuse_coroutine
 from ..messages.shown import name_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
     Around = Sequence[Callable[[JobInfo], AbstractContextManager[Any]]]
 
-__all__ = ["await_around", "call_around", "enter_around"]
+__all__ = ["await_around", "call_around", "check_around", "enter_around"]
+
+
+def check_around(fn: Callable[..., Any]) -> None:
+    """Refuse to register a coroutine function.
+
+    :raises TypeError: if *fn* is one
+    """
+    if is_coroutine_function(fn):
+        raise TypeError(
+            f"{name_of(fn)!r} is a coroutine function; around_job expects a plain function "
+            "that returns a context manager"
+        )
 
 
 def enter_around(stack: ExitStack[Any], around: Around, job: JobInfo) -> None:

@@ -16,7 +16,7 @@ from ..threads.conditions import RLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["FutureCollection", "State", "check_key", "state_of"]
+__all__ = ["FutureCollection", "State", "after_fork", "check_key", "state_of"]
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
@@ -69,7 +69,7 @@ class FutureCollection:
         # The plain method: an executor's own book-keeping needs no app context.
         concurrent.futures.Future.add_done_callback(future, partial(self._on_done, key))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """Note which futures are done; in a forked process, where they fail without callbacks."""
         self._lock = RLock()
         for future in self._futures.values():
@@ -169,6 +169,11 @@ def _duplicate(key: Hashable, stored: concurrent.futures.Future[Any]) -> Duplica
     )
     error.key = key
     return error
+
+
+def after_fork(futures: FutureCollection) -> None:
+    """Have *futures* note which are done; in a forked process, which calls no callbacks."""
+    futures._after_fork()
 
 
 def check_key(key: Hashable) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..context import Scope
     from .outcome import Outcome
 
-__all__ = ["JobFuture", "leave_to_parent", "waiter_of"]
+__all__ = ["JobFuture", "leave_to_parent", "take_results", "waiter_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ class JobFuture(concurrent.futures.Future[T]):
     :param job: what is to run
     """
 
-    __slots__ = ("_has_callbacks", "_is_retrieved", "_log_scope", "_loop_waiters", "job")
+    __slots__ = ("_is_retrieved", "_log_scope", "_loop_waiters", "job")
 
     def __init__(self, job: WorkItem) -> None:
         # All that the stdlib's `__init__` does, but for the condition.
@@ -59,7 +59,6 @@ class JobFuture(concurrent.futures.Future[T]):
         self._done_callbacks: list[Callable[[concurrent.futures.Future[T]], object]] = []
         self.job = job
         job.future = self
-        self._has_callbacks = False
         self._is_retrieved = False
         # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
         # somebody asks.
@@ -178,34 +177,11 @@ class JobFuture(concurrent.futures.Future[T]):
         It runs in an app context of the job's app, in the thread that ends, cancels or adds. What
         it raises is logged.
         """
-        self._has_callbacks = True
+        self.job.has_callbacks = True
         super().add_done_callback(partial(_call_back, fn))
 
     def __await__(self) -> Generator[Any, None, T]:
-        return self._waiter().__await__()
-
-    def _waiter(self, mailbox: Mailbox | None = None) -> Waiter[T]:
-        """An `asyncio.Future` of the running loop with the outcome of this job.
-
-        The job is cancelled, or asked to stop, when it is cancelled and no other waits.
-
-        :param mailbox: that of the running loop, if it is at hand
-        :raises NoRunningLoop: if the calling thread runs no event loop
-        """
-        waiter: Waiter[T] = Waiter(self, mailbox or Mailbox.of_running_loop())
-        with self._condition:
-            is_done = self.done()
-            if self._loop_waiters is not None:
-                self._loop_waiters.append(waiter)
-            elif not is_done:
-                self._loop_waiters = [waiter]
-                # As the stdlib's `add_done_callback` does, which would look at all this once more.
-                self._done_callbacks.append(_wake_waiters)
-        if is_done:
-            waiter.settle()
-        elif running_job.get(None) is not None:
-            self.job.host.note_await(waiter, self.job)
-        return waiter
+        return waiter_of(self).__await__()
 
     def _drop_waiter(self, waiter: Waiter[Any]) -> None:
         """Give up *waiter*; when it was the last one, cancel the job."""
@@ -228,11 +204,8 @@ class JobFuture(concurrent.futures.Future[T]):
         return self._result, self._exception
 
     def _take_results(self) -> list[Any]:
-        """The results of a chunk's items, up to the one that failed; the last result comes first.
-
-        The list is a copy: that which a chunk returned may be held elsewhere, by a receiver of
-        `job_succeeded` say. A chunk that failed lets go of its own.
-        """
+        # A copy: the list that a chunk returned may be held elsewhere, by a receiver of
+        # `job_succeeded` say. A chunk that failed lets go of its own.
         results: list[Any] = (self._result or [])[::-1]
         if self._exception is not None:
             self._result = None
@@ -282,26 +255,6 @@ class JobFuture(concurrent.futures.Future[T]):
         finally:
             del self, wait  # as in `result`
 
-    def _leave_to_parent(self, error: BaseException) -> None:
-        """Fail with *error* in a forked process, where no thread is left to end the job.
-
-        Callbacks are not called: the parent calls them.
-        """
-        self._condition = LightCondition()  # Somebody may have held the lock.
-        self.job.worker = None  # Nor does code of the job that goes on here belong to a worker.
-        if self.done():
-            return
-        for waiting in self._waiters:
-            waiting.event = threading.Event()
-            waiting.lock = threading.Lock()
-        self._done_callbacks.clear()
-        self._is_retrieved = True
-        self.set_exception(error)
-        self.job.release()
-        for waiter in self._take_waiters():
-            with suppress(RuntimeError):  # Its loop is closed, or not of this thread.
-                waiter.get_loop().call_soon(waiter.settle)
-
     def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
         return WaitTimeout(
             f"the job {self.name!r} has not ended after {timeout} s: it is {self.state}"
@@ -321,20 +274,53 @@ class JobFuture(concurrent.futures.Future[T]):
 
 
 def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> Waiter[T]:
-    """An `asyncio.Future` of the running loop with the outcome of *future*.
+    """An `asyncio.Future` of the running loop with the outcome of this job.
+
+    The job is cancelled, or asked to stop, when it is cancelled and no other waits.
 
     :param mailbox: that of the running loop, if it is at hand
     :raises NoRunningLoop: if the calling thread runs no event loop
     """
-    return future._waiter(mailbox)
+    waiter: Waiter[T] = Waiter(future, mailbox or Mailbox.of_running_loop())
+    with future._condition:
+        is_done = future.done()
+        if future._loop_waiters is not None:
+            future._loop_waiters.append(waiter)
+        elif not is_done:
+            future._loop_waiters = [waiter]
+            # As the stdlib's `add_done_callback` does, which would look at all this once more.
+            future._done_callbacks.append(_wake_waiters)
+    if is_done:
+        waiter.settle()
+    elif running_job.get(None) is not None:
+        future.job.host.note_await(waiter, future.job)
+    return waiter
+
+
+def take_results(future: JobFuture[Any]) -> list[Any]:
+    """The results of a chunk's items, up to the one that failed; the last result comes first."""
+    return future._take_results()
 
 
 def leave_to_parent(future: JobFuture[Any], error: BaseException) -> None:
-    """Have *future* fail with *error* in a forked process, where no thread is left to end the job.
+    """Fail with *error* in a forked process, where no thread is left to end the job.
 
     Callbacks are not called: the parent calls them.
     """
-    future._leave_to_parent(error)
+    future._condition = LightCondition()  # Somebody may have held the lock.
+    future.job.worker = None  # Nor does code of the job that goes on here belong to a worker.
+    if future.done():
+        return
+    for waiting in future._waiters:
+        waiting.event = threading.Event()
+        waiting.lock = threading.Lock()
+    future._done_callbacks.clear()
+    future._is_retrieved = True
+    future.set_exception(error)
+    future.job.release()
+    for waiter in future._take_waiters():
+        with suppress(RuntimeError):  # Its loop is closed, or not of this thread.
+            waiter.get_loop().call_soon(waiter.settle)
 
 
 def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:

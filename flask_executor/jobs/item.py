@@ -113,6 +113,7 @@ class WorkItem(JobInfo):
         "args",
         "fn",
         "future",
+        "has_callbacks",
         "host",
         "kwargs",
         "limit",
@@ -127,6 +128,8 @@ class WorkItem(JobInfo):
         "worker",
     )
 
+    has_callbacks: bool
+    """Whether done callbacks were added to its future."""
     runs_on_loop: bool
     """Whether it is a coroutine job of this process."""
     submitted_ns: int
@@ -153,6 +156,7 @@ class WorkItem(JobInfo):
         self.args = args
         self.kwargs: dict[str, Any] | None = kwargs or None
         self.timeout = timeout
+        self.has_callbacks = False
         self.runs_on_loop = False
         self.state: ItemState = "new"
         self.worker: Worker | None = None  # that runs it in a thread
@@ -221,11 +225,6 @@ class WorkItem(JobInfo):
         self.release()
         if future is not None:
             future._set_cancelled()
-
-    def has_callbacks(self) -> bool:
-        """Whether done callbacks were added to its future."""
-        future = self.future
-        return future is not None and future._has_callbacks
 
     def exception(self) -> BaseException | None:
         """The exception that its future has, before it is released."""

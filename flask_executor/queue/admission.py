@@ -7,8 +7,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from ..jobs.item import WorkItem
 
@@ -49,7 +49,9 @@ class Admission:
     :param load: tells how full the queue is; called with the lock held
     """
 
-    def __init__(self, bound: int | None, lock: threading.RLock, load: Callable[[], Load]) -> None:
+    def __init__(
+        self, bound: int | None, lock: AbstractContextManager[object], load: Callable[[], Load]
+    ) -> None:
         self.is_bounded = bound is not None
         self.bound = math.inf if bound is None else bound
         self._lock = lock

@@ -49,7 +49,9 @@ class Crew:
 
     def make(self, first: WorkItem | None = None) -> Worker:
         """A worker that is not at work yet."""
-        outer = current_worker() if self._is_inline else None
+        if not self._is_inline:
+            return Worker(first)
+        outer = current_worker()
         return Worker(first, outer if outer is None else outer.outer or outer)
 
     def add_extra(self, item: WorkItem) -> Worker:
@@ -69,10 +71,12 @@ class Crew:
 
     def retire(self, worker: Worker) -> None:
         """Note that *worker* is over."""
-        if worker not in self:  # but in the crew of the process that this one was forked from
+        if worker in self.workers:
+            self.workers.remove(worker)
+        elif worker in self._extra:
+            self._extra.remove(worker)
+        else:  # It is of the process that this one was forked from.
             return
-        self.workers.discard(worker)
-        self._extra.discard(worker)
         worker.first = worker.current = None
         self._counts_of_ended.add(worker.counts)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..threads.conditions import LightFuture
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 __all__ = ["IdleWaiters"]
 
@@ -22,7 +22,7 @@ class IdleWaiters:
     :param is_busy: tells whether the queue has jobs; called with the lock held
     """
 
-    def __init__(self, lock: threading.RLock, is_busy: Callable[[], bool]) -> None:
+    def __init__(self, lock: AbstractContextManager[object], is_busy: Callable[[], bool]) -> None:
         self._lock = lock
         self._is_busy = is_busy
         self._futures: list[Future[None]] = []  # guarded by _lock, but for a look

@@ -14,8 +14,6 @@ from .ready import ReadyQueue
 from .tally import Tally
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from ..jobs.info import JobInfo
     from ..jobs.outcome import Outcome
     from ..stats import Stats
@@ -48,8 +46,10 @@ class JobQueue:
         self.awaited: set[WorkItem] = set()  # unstarted jobs that some job waits for
         self.apart: set[WorkItem] = set()  # delayed and coroutine jobs, until they are over
         self._leaving: list[WorkItem] = []  # coroutine jobs that leave `apart` just now
-        self._tally = Tally()
+        self.tally = Tally()
         self._idle = IdleWaiters(self.lock, self._is_busy)
+        self.idle = self._idle.add
+        self.tell_if_idle = self._idle.wake
 
     def may_submit(self) -> bool:
         """Whether the calling code may submit jobs: once closed, only those of running jobs."""
@@ -76,21 +76,21 @@ class JobQueue:
         worker = None
         if is_delayed:
             item.state = "delayed"
-            self._tally.submitted += 1
-            self._tally.delayed += 1
+            self.tally.submitted += 1
+            self.tally.delayed += 1
             self.apart.add(item)
         elif item.runs_on_loop:
             item.state = "on_loop"
-            self._tally.submitted += 1
+            self.tally.submitted += 1
             self.apart.add(item)
         elif len(self.crew.workers) >= self.crew.size:
             item.state = "ready"
-            self._tally.submitted += 1
+            self.tally.submitted += 1
             self.ready.entries.append(item)
         else:
             worker = self.crew.make(item)
             item.state = "assigned"
-            self._tally.submitted += 1
+            self.tally.submitted += 1
             self.crew.workers.add(worker)
         if self.admission.reserved:
             self.admission.reserved.pop(item, None)
@@ -99,53 +99,11 @@ class JobQueue:
     def enter_due(self, item: WorkItem) -> Worker | None:
         """Put *item* in, whose time has come; with the lock held."""
         worker = self.enter(item, is_delayed=False)
-        self._tally.delayed -= 1
-        self._tally.submitted -= 1
+        self.tally.delayed -= 1
+        self.tally.submitted -= 1
         if item.state != "on_loop":
             self.apart.discard(item)
         return worker
-
-    def reassign(self, item: WorkItem) -> bool:
-        """Leave *item* to other workers, as its own could not be started; False if none is left."""
-        with self.lock:
-            worker = self.crew.unbegun(item)
-            if worker is None or self.crew.is_alone() or not item.is_pending():
-                return False
-            self.crew.retire(worker)
-            item.state = "ready"
-            self.ready.entries.append(item)
-            return True
-
-    def withdraw(self, item: WorkItem) -> bool:
-        """Take *item* back, whose submission has failed; False if it runs, or waits for a worker.
-
-        Counts are as if it had never come.
-        """
-        with self.lock:
-            worker = self.crew.unbegun(item)
-            if worker is not None:
-                self.crew.retire(worker)
-            state = item.state
-            is_claimed = (worker is not None or state in {"delayed", "on_loop"}) and item.claim()
-            if is_claimed or item.is_cancelled():
-                self.apart.discard(item)
-            if is_claimed:
-                self._tally.submitted -= 1
-                self._tally.delayed -= state == "delayed"
-                item.state = "new"
-            return is_claimed
-
-    def unassign(self, item: WorkItem) -> None:
-        """Have *item* wait for an extra worker, as no other can be had."""
-        with self.lock:
-            worker = self.crew.unbegun(item)
-            if worker is not None:
-                self.crew.retire(worker)
-            self.apart.discard(item)
-            self._tally.delayed -= item.state == "delayed"
-            if item.state != "held":
-                item.state = "assigned"
-            self.admission.give_back(item)
 
     # Workers
 
@@ -163,7 +121,7 @@ class JobQueue:
                 if self._start(item, worker):
                     return item
                 continue
-            if not self.ready and self._end(worker):
+            if not self.ready.entries and self._end(worker):
                 return None
             try:
                 # Noted at once: a process that is forked now has to find it.
@@ -186,7 +144,7 @@ class JobQueue:
             self.awaited.discard(item)
             if state == "held":
                 self.admission.held.pop(item, None)
-                self._tally.submitted += 1
+                self.tally.submitted += 1
             elif state == "ready":
                 self.ready.mark_stale()
                 self.ready.compact()
@@ -209,23 +167,6 @@ class JobQueue:
         worker.current = None  # without the lock: a future that goes may log its failure
         with self.lock:
             self.crew.retire(worker)
-
-    def retire_unless_alone(self, worker: Worker) -> bool:
-        """End *worker*, which could not be started; False if no other is there."""
-        with self.lock:
-            if self.crew.is_alone():
-                return False
-            self.crew.retire(worker)
-            return True
-
-    def replace_withdrawn(self) -> Worker | None:
-        """A new worker for the jobs that wait for one that was withdrawn; None if all are there."""
-        with self.lock:
-            if not self.ready or self.crew.count_free() <= 0:
-                return None
-            worker = self.crew.make()
-            self.crew.workers.add(worker)
-            return worker
 
     # Jobs that wait for jobs
 
@@ -271,9 +212,9 @@ class JobQueue:
                 if state == "delayed":
                     self.apart.discard(item)
                 # No call from here on: a signal handler that raises would leave half of it.
-                self._tally.cancelled += 1
-                self._tally.submitted += state in {"new", "held"}
-                self._tally.delayed -= state == "delayed"
+                self.tally.cancelled += 1
+                self.tally.submitted += state in {"new", "held"}
+                self.tally.delayed -= state == "delayed"
                 self.ready.stale += state == "ready"
                 item.state = "cancelled"
             self.ready.compact()
@@ -289,28 +230,20 @@ class JobQueue:
     def count_start_on_loop(self, item: WorkItem) -> None:
         """Count a coroutine job that starts."""
         with self.lock:
-            self._tally.on_loop.started += 1
+            self.tally.on_loop.started += 1
             self.awaited.discard(item)
 
     def count_end_on_loop(self, outcome: Outcome) -> None:
         """Count how a coroutine job has ended."""
         with self.lock:
-            self._tally.on_loop.count_end(outcome.state)
+            self.tally.on_loop.count_end(outcome.state)
 
     # What is here
 
     def stats(self, workers: float) -> Stats:
         """The counts, and *workers*, the number of them."""
         with self.lock:
-            return self._tally.stats(workers, self.crew)
-
-    def idle(self) -> Future[None]:
-        """A future that is done once no job is pending or running, with callbacks and teardown."""
-        return self._idle.add()
-
-    def tell_if_idle(self) -> None:
-        """Wake those who wait for the queue to be idle, if it is; without the lock."""
-        self._idle.wake()
+            return self.tally.stats(workers, self.crew)
 
     def _start(self, item: WorkItem, worker: Worker) -> bool:
         if not item.claim():
@@ -326,13 +259,13 @@ class JobQueue:
         # End *worker*, unless a job has come since it looked.
         worker.current = None  # without the lock: a future that goes may log its failure
         with self.lock:
-            if self.ready:
+            if self.ready.entries:
                 return False
             self.crew.retire(worker)
         return True
 
     def _load(self) -> Load:
-        return Load(len(self.ready) + self._tally.delayed, self.crew.count_free())
+        return Load(len(self.ready) + self.tally.delayed, self.crew.count_free())
 
     def _is_busy(self) -> bool:
         at_work = self.crew or self.apart or self._leaving

@@ -11,16 +11,26 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..aio.loop import GRACE
-from ..exceptions import ExecutorClosed
+from ..aio.waiter import all_done
+from ..exceptions import ExecutorClosed, WaitTimeout
+from ..jobs.info import running_job
 from ..queue.overview import at_work, pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from ..jobs.item import WorkItem
     from .ports import Runtime
 
-__all__ = ["Deadline", "finish_before_exit", "shutdown"]
+__all__ = [
+    "Deadline",
+    "drain",
+    "drain_async",
+    "finish_before_exit",
+    "refuse_in_job",
+    "shutdown",
+]
 
 
 class Deadline:
@@ -69,6 +79,40 @@ def shutdown(
     host.close(wait=idle.done())
 
 
+def drain(hosts: Iterable[Runtime], timeout: float | None) -> None:
+    """Wait until no host has jobs, with callbacks and teardown over.
+
+    :param timeout: seconds to wait; None for no limit
+    :raises WaitTimeout: if there are jobs left by then
+    """
+    deadline = Deadline()
+    waits = {host: host.queue.idle() for host in hosts}
+    try:
+        for future in waits.values():
+            future.result(deadline.left(timeout))
+    except TimeoutError:
+        raise _drain_timeout(waits, timeout) from None
+
+
+async def drain_async(hosts: Iterable[Runtime], timeout: float | None) -> None:
+    """Do as `drain` does without blocking the event loop."""
+    waits = {host: host.queue.idle() for host in hosts}
+    if not await all_done(waits.values(), timeout):
+        raise _drain_timeout(waits, timeout)
+
+
+def refuse_in_job(hosts: Iterable[Runtime], what: str) -> None:
+    """Refuse to do *what* in a job of one of *hosts*.
+
+    :raises RuntimeError: if the calling code is part of such a job
+    """
+    job = running_job.get(None)
+    if job is not None and any(host.queue.runs(job) for host in hosts):
+        raise RuntimeError(
+            f"the job {job.name!r} cannot {what} its own executor: it would wait for itself"
+        )
+
+
 def finish_before_exit(host: Runtime) -> None:
     """Have *host* shut down before the interpreter ends.
 
@@ -85,7 +129,7 @@ def finish_before_exit(host: Runtime) -> None:
             shutdown(host, wait=True, cancel_futures=False, deadline=_deadline_at_exit)
 
     try:
-        threading._register_atexit(finish)  # type: ignore[attr-defined]
+        threading._register_atexit(finish)  # type: ignore[attr-defined] # noqa: SLF001
     except RuntimeError as error:
         raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error
 
@@ -117,6 +161,16 @@ def _give_up(host: Runtime) -> None:
     left = [*on_loop, *running] if is_killed else on_loop
     futures = [item.future for item in left]
     wait_for([future for future in futures if future is not None], GRACE)
+
+
+def _drain_timeout(waits: dict[Runtime, Future[None]], timeout: float | None) -> WaitTimeout:
+    left = [host.queue.stats(0) for host, future in waits.items() if not future.done()]
+    for future in waits.values():
+        future.cancel()
+    pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))
+    return WaitTimeout(
+        f"not drained after {timeout} s: {pending} jobs are pending, {running} running"
+    )
 
 
 def _log(host: Runtime, message: str, lost: Iterable[str]) -> None:

@@ -91,7 +91,7 @@ class CoroutineRunner:
     def _may_block(self, item: WorkItem, scope: Scope) -> bool:
         if self._host.inline:  # There, whoever runs the loop wants it so.
             return False
-        return item.has_callbacks() or scope.has_teardown() or is_end_heard(self._host.app)
+        return item.has_callbacks or scope.has_teardown() or is_end_heard(self._host.app)
 
     def _end(self, item: WorkItem, ended: list[Outcome], enter: Callable[..., object]) -> None:
         if item in self._queue.apart:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..aio.running import warn_if_blocking
-from ..exceptions import ExecutorClosed, QueueFull
-from ..jobs.info import running_job
+from ..exceptions import ExecutorClosed
 from ..jobs.outcome import Outcome
 from ..queue.admission import Held
-from ..queue.worker import current_worker
-from ..threads.conditions import LightEvent
-from .blocked import blocked_while
+from ..queue.recovery import reassign, replace_withdrawn, retire_unless_alone, unassign, withdraw
+from .room import Room
 from .running import fail_there, fail_waiting, run_here, run_there
 
 if TYPE_CHECKING:
@@ -33,50 +30,13 @@ class Dispatcher:
     def __init__(self, host: Runtime, coroutines: CoroutineRunner) -> None:
         self._host = host
         self._coroutines = coroutines
+        self.room = Room(host.queue, host.settings.prefix)
         self._queue = host.queue
         self._admission = host.queue.admission
 
-    # --- Room
-
-    def reserve(self, item: WorkItem, timeout: float | None, *, is_delayed: bool) -> None:
-        """Keep room for *item* until it is put in the queue; wait here until there is some.
-
-        :param timeout: seconds to wait; None for no limit
-        :raises QueueFull: if there is none in time
-        """
-        if self._admission.reserve(item, is_delayed=is_delayed):
-            return
-        if timeout == 0:
-            raise self._full(timeout)
-        warn_if_blocking("submit()", "there is room in the queue; await submit_async() instead")
-        if not self._wait_for_room(item, timeout, is_delayed=is_delayed):
-            raise self._full(timeout)
-
-    def give_back(self, item: WorkItem) -> None:
-        """Note that *item*, for which there may be room, will not come."""
-        self._admission.give_back(item)
-        self.admit_held()
-        self._queue.tell_if_idle()
-
-    def admit_held(self) -> None:
-        """Admit the jobs that wait for room, as far as there is any."""
-        while self._admission.held:
-            admit = None
-            try:
-                admit = self._admission.admit_next()
-                if admit is None:
-                    return
-                admit()
-            except BaseException:  # of a signal handler: nobody else admits this one
-                if admit is not None:
-                    admit()
-                raise
-
     def reject(self, item: WorkItem, timeout: float) -> None:
         """Have *item* fail if it still waits for room, after *timeout* seconds."""
-        self._fail_by(self._queue.reject(item), item, self._full(timeout))
-
-    # --- Into the queue
+        self._fail_by(self._queue.reject(item), item, self.room.full(timeout))
 
     def open_for(self, item: WorkItem, delay: float | None, *, is_awaited: bool) -> bool:
         """Open the pool, if *item* needs one now.
@@ -135,13 +95,13 @@ class Dispatcher:
                     # Until the pool is open, the job is as one that waits for its time.
                     worker = queue.enter(item, is_delayed=delay is not None or not is_open)
             if is_cancelled:
-                self.give_back(item)
+                self.room.give_back(item)
             elif not is_open:
                 self._host.run_apart(self._put_late, item)
             elif item.state != "ready":
                 self._begin(item, delay, worker)
         except BaseException as error:
-            if _starts_no_thread(error) and queue.reassign(item):
+            if _starts_no_thread(error) and reassign(queue, item):
                 return
             self._withdraw(item)
             _refuse_if_shut_down(error)
@@ -157,43 +117,13 @@ class Dispatcher:
 
     def run_extra(self, worker: Worker) -> None:
         """Run the job that was claimed for the extra *worker*, in this thread."""
-        self.admit_held()
+        self.room.admit_held()
         item = worker.current
         try:
             if item is not None:
                 run_here(self._host, worker.counts, item)
         finally:
             self._end_extra(worker)
-
-    def admit_now(self, item: WorkItem) -> None:
-        """Admit *item*, if it waits for room, whether there is room or not."""
-        admit = self._admission.admit_now(item)
-        if admit is not None:
-            admit()
-
-    # --- Inside
-
-    def _wait_for_room(self, item: WorkItem, timeout: float | None, *, is_delayed: bool) -> bool:
-        admitted, worker = LightEvent(), current_worker()
-        queue = self._queue
-        is_outsider = not queue.runs(running_job.get(None))
-        try:
-            self._admission.hold(item, Held(admitted.set, is_delayed, is_outsider))
-            self.admit_held()  # There may be room by now.
-            with nullcontext() if worker is None else blocked_while(worker, item):
-                admitted.wait(timeout)
-        finally:  # also after Ctrl-C
-            is_admitted = not self._admission.stop_holding(item)
-            queue.tell_if_idle()
-        return is_admitted
-
-    def _full(self, timeout: float | None) -> QueueFull:
-        waited = f" after {timeout} s" if timeout else ""
-        return QueueFull(
-            f"there is no room for another job{waited}: {self._admission.bound} wait "
-            f"already, as {self._host.settings.prefix}MAX_PENDING says; try again later, wait with "
-            "options(queue_timeout=...), or await submit_async()"
-        )
 
     def _begin(self, item: WorkItem, delay: float | None, worker: Worker | None) -> None:
         # It may be called again for a job, by a thread that a signal handler has interrupted in it.
@@ -206,7 +136,8 @@ class Dispatcher:
 
     def _begin_worker(self, worker: Worker) -> None:
         if self._host.in_process:
-            self._host.pool.open().submit(self._run, worker)
+            pool = self._host.pool.pool or self._host.pool.open()
+            pool.submit(self._run, worker)
         else:
             # Worker processes that are forked here would keep the contextvars.
             Context().run(run_there, self._host, worker)
@@ -218,9 +149,11 @@ class Dispatcher:
         try:
             while (item := take(worker)) is not None:
                 if held:
-                    self.admit_held()
+                    self.room.admit_held()
                 run_here(self._host, worker.counts, item)
                 del item
+                if self._host.is_inherited:  # The job has forked, and this is the child.
+                    return
         except BaseException as error:  # of a signal handler, as one may come where jobs run inline
             self._break_off(worker, error)
             raise
@@ -239,19 +172,19 @@ class Dispatcher:
         self._queue.tell_if_idle()
 
     def _withdraw(self, item: WorkItem) -> None:
-        if self._queue.withdraw(item):
+        if withdraw(self._queue, item):
             item.withdraw()
         self._replace_withdrawn()
-        self.admit_held()
+        self.room.admit_held()
         self._queue.tell_if_idle()
 
     def _replace_withdrawn(self) -> None:
         """Begin a worker for each job that waits for one that was withdrawn."""
-        while (worker := self._queue.replace_withdrawn()) is not None:
+        while (worker := replace_withdrawn(self._queue)) is not None:
             try:
                 self._begin_worker(worker)
             except Exception as error:
-                if not self._queue.retire_unless_alone(worker):
+                if not retire_unless_alone(self._queue, worker):
                     fail_waiting(self._host, worker, error)
                 return
 
@@ -286,12 +219,12 @@ class Dispatcher:
         except Exception as error:
             self._run_or_fail(item, error)
         if is_due:
-            self.admit_held()
+            self.room.admit_held()
         self._host.on_blocked()
 
     def _run_or_fail(self, item: WorkItem, error: Exception) -> None:
         host = self._host
-        self._queue.unassign(item)
+        unassign(self._queue, item)
         # Where the interpreter ends and starts no thread any more, as early releases of Python 3.12
         # do, a job still runs here, late, but it is not lost.
         runs_here = not item.runs_on_loop and host.in_process and host.pool.is_open()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import traceback
 import weakref
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import signals
 from ..aio.loop import LoopThread
+from ..aio.running import running_loop
 from ..aio.waiter import all_done
 from ..backends.lazy_pool import LazyPool
 from ..context import capture
@@ -122,7 +122,7 @@ class AppHost:
 
     def capture(self) -> Scope:
         """Take what a job submitted here and now may see."""
-        return capture(self.app, self.settings)
+        return capture(self._app() or self.app, self.settings)
 
     def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
         """Log the exception of *job*, with its traceback, on the app's logger."""
@@ -210,7 +210,7 @@ class AppHost:
         if worker is not None:
             self.run_apart(self.dispatch.run_extra, worker)
         for item in held:  # It waits for room: nobody is there to make room.
-            self.dispatch.admit_now(item)
+            self.dispatch.room.admit_now(item)
 
     # --- What runners ask for
 
@@ -218,14 +218,15 @@ class AppHost:
         """The next job for *worker*, now running; None if no job is left, and the worker over."""
         item = self.queue.take(worker)
         if self.queue.admission.held:
-            self.dispatch.admit_held()
+            self.dispatch.room.admit_held()
         if item is None:
             self.on_worker_over()
         return item
 
     def on_worker_over(self) -> None:
         """Go on where that matters that a worker is over; without the lock."""
-        self.on_blocked()
+        if self.queue.awaited:
+            self.on_blocked()
         self.queue.tell_if_idle()
 
     def leave(self, item: WorkItem) -> None:
@@ -236,7 +237,7 @@ class AppHost:
     def has_loop(self) -> bool:
         """Whether a coroutine job submitted here and now runs on a loop of this process."""
         if self.inline:
-            return asyncio._get_running_loop() is not None
+            return running_loop() is not None
         return self.in_process
 
     async def count_workers(self) -> float:
@@ -287,7 +288,7 @@ class AppHost:
         is_first = self.queue.note_cancelled(item)
         if is_delayed:
             self.clock.drop(item)
-        self.dispatch.admit_held()
+        self.dispatch.room.admit_held()
         self.queue.tell_if_idle()
         return is_first
 

@@ -8,6 +8,7 @@ from itertools import chain, repeat, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import QueueFull
+from ..jobs.future import take_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,7 +104,7 @@ def results_of_chunk(future: JobFuture[list[Any]], timeout: float | None) -> Ite
     """The results of a chunk of items, up to one that failed."""
     try:
         error = future.exception(timeout)
-        results = future._take_results()
+        results = take_results(future)
     finally:
         future.cancel()
         del future  # as above

@@ -219,7 +219,7 @@ def _leave(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
     try:
         if item.limit is None or not item.is_done():
             _announce(host, item, outcome)
-            if item.has_callbacks():
+            if item.has_callbacks:
                 item.release_call()  # Callbacks find nothing held that only the call needed.
                 item.set_outcome(outcome, item.scope)
         item.scope.pop(outcome.exception)  # type: ignore[union-attr]

@@ -168,3 +168,17 @@ def test_the_app_that_an_executor_is_made_with_lives_as_long_as_the_executor():
 
     assert executor.submit(lambda: current_app.name).result(WAIT) == "app"
     executor.shutdown()
+
+
+def test_an_app_goes_with_its_last_reference(no_gc):
+    app = Flask("short lived")
+    executor = Executor()
+    executor.init_app(app)
+    with app.app_context():
+        assert executor.submit(int, "7").result(WAIT) == 7
+        executor.shutdown()
+    gone = weakref.ref(app)
+
+    del app
+
+    assert gone() is None
