@@ -20,7 +20,7 @@ GOES_ON = pytest.mark.skipif(
 
 # What a program has to begin with. In the child `check` runs, and the parent tells how it ended.
 PRELUDE = """
-import asyncio, concurrent.futures, os, sys, threading, traceback
+import asyncio, concurrent.futures, logging, os, sys, threading, traceback
 from flask import Flask
 from flask_executor import Executor, InheritedJob, current_job
 
@@ -28,6 +28,8 @@ app = Flask("app")
 app.config["EXECUTOR_MAX_WORKERS"] = 2
 executor = Executor(app)
 started, go_on = threading.Semaphore(0), threading.Event()
+# In its debug mode asyncio warns of each step that takes long, as one that forks and waits may.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once, from any process

@@ -79,6 +79,7 @@ for n in range(100):
 
 def test_a_process_that_hangs_is_killed_after_the_timeout() -> None:
     done = run("""
+import atexit
 from tests import remote_app
 from tests.support import Door
 
@@ -86,6 +87,7 @@ app.config.update(EXECUTOR_SHUTDOWN_TIMEOUT=0.1, EXECUTOR_TYPE="process", EXECUT
 app.config.update(EXECUTOR_APP="tests.remote_app:app", EXECUTOR_MP_CONTEXT="fork")
 executor = Executor(app)
 door = Door()
+atexit.register(door.open)
 executor.submit(remote_app.wait_at, door.address, None)
 door.await_arrival()
 executor.submit(remote_app.pid)
