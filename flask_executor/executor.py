@@ -424,8 +424,8 @@ class Executor(concurrent.futures.Executor):
             self, app, around=self._around, name=name, settings=settings, backend=backend
         )
         futures = FutureCollection(settings.futures_max_length)
-        served = AppExecutor(self, self._default_done_callbacks, host, futures)
-        app.extensions[self._extension_key] = served
+        callbacks = self._default_done_callbacks
+        served = app.extensions[self._extension_key] = AppExecutor(self, callbacks, host, futures)
         return served
 
     def _here(self) -> AppExecutor:

@@ -35,6 +35,11 @@ def _what_is_there_is_not_garbage() -> None:
     gc.freeze()
 
 
+def pytest_configure() -> None:
+    """Heed Ctrl-C, which a shell has background programs ignore, and all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Each thread and process that a test starts ends with the test."""
