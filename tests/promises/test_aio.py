@@ -247,7 +247,8 @@ def test_closing_map_async_cancels_what_has_not_started(executors, app, gate, or
     assert run(main()) == 0
     gate.open()
     executor.drain(WAIT)
-    assert ran in ([0], [0, 1])
+    assert ran[0] == 0
+    assert len(ran) <= 2, "the one worker may have begun another meanwhile"
     assert executor.stats().cancelled >= 8
 
 
