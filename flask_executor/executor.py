@@ -419,10 +419,8 @@ class Executor(concurrent.futures.Executor):
         backend = find_backend(settings)
         if not backend.in_process and in_worker():
             backend = INLINE
-        name = f"{self.name or 'executor'}-{app.name}"
-        host = AppHost(
-            self, app, around=self._around, name=name, settings=settings, backend=backend
-        )
+        around, name = self._around, f"{self.name or 'executor'}-{app.name}"
+        host = AppHost(self, app, around=around, name=name, settings=settings, backend=backend)
         futures = FutureCollection(settings.futures_max_length)
         callbacks = self._default_done_callbacks
         served = app.extensions[self._extension_key] = AppExecutor(self, callbacks, host, futures)
