@@ -116,7 +116,7 @@ def fast_switching() -> Iterator[None]:
 @pytest.fixture
 def interrupt() -> Iterator[Callable[[], None]]:
     """A call that makes the main thread, wherever it waits, raise Interrupted."""
-    is_raised = threading.Event()
+    is_raised, sending = threading.Event(), threading.Lock()
 
     def handler(*_: object) -> None:
         if not is_raised.is_set():
@@ -126,11 +126,14 @@ def interrupt() -> Iterator[Callable[[], None]]:
     def interrupt() -> None:
         # A signal that comes just before the main thread begins to wait for a lock wakes nobody.
         while not is_raised.wait(0.01):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            with sending:
+                if not is_raised.is_set():
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     previous = signal.signal(signal.SIGUSR1, handler)
     yield interrupt
-    signal.signal(signal.SIGUSR1, previous)
+    with sending:  # Without the handler, one more signal would end the process.
+        signal.signal(signal.SIGUSR1, previous)
 
 
 @pytest.fixture
