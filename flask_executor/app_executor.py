@@ -58,7 +58,7 @@ class AppExecutor:
         futures: FutureCollection,
     ) -> None:
         self.executor = executor
-        self.host = host
+        self.host: AppHost = host
         self.futures = futures
         self._default_callbacks = default_callbacks
         self._inherited: AppHost | None = None  # in a forked process
@@ -70,7 +70,8 @@ class AppExecutor:
 
     def after_fork(self) -> None:
         """Have no jobs but failed ones; in a forked process, whose parent runs them."""
-        self._inherited, self.host = self.host, self.host.fresh()
+        self._inherited = self.host
+        self.host = self.host.fresh()
         for item in known(self._inherited.queue):
             if item.future is not None:
                 leave_to_parent(item.future, _inherited(item))

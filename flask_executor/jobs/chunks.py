@@ -39,7 +39,7 @@ class Chunk:
     def __init__(self, fn: Callable[..., Any], call: Callable[..., Any]) -> None:
         self._fn = fn
         self._call = call
-        self.__name__ = name_of(fn)
+        self.__name__: str = name_of(fn)
 
     def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
         """Call it with each tuple of arguments; inside a job."""

@@ -57,7 +57,7 @@ class JobFuture(concurrent.futures.Future[T]):
         self._exception: BaseException | None = None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[concurrent.futures.Future[T]], object]] = []
-        self.job = job
+        self.job: WorkItem = job
         job.future = self
         self._is_retrieved = False
         # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until

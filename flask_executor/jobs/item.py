@@ -146,16 +146,16 @@ class WorkItem(JobInfo):
         timeout: float | None = None,
     ) -> None:
         self.submitted_ns = time.time_ns()
-        self.name = name_of(fn)
+        self.name: str = name_of(fn)
         self.key = key
         self.cancel_requested = False
-        self.host = host
+        self.host: Host = host
         self.scope: Scope | None = scope  # None after `release`, as are the next two
         self.fn: Callable[..., Any] = fn
         self.future: JobFuture[Any] | None = None
-        self.args = args
+        self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] | None = kwargs or None
-        self.timeout = timeout
+        self.timeout: float | None = timeout
         self.has_callbacks = False
         self.runs_on_loop = False
         self.state: ItemState = "new"

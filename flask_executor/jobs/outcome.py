@@ -22,5 +22,5 @@ class Outcome:
         self, state: End, result: Any = None, exception: BaseException | None = None
     ) -> None:
         self.state: End = state
-        self.result = result
-        self.exception = exception
+        self.result: Any = result
+        self.exception: BaseException | None = exception

@@ -52,8 +52,8 @@ class Admission:
     def __init__(
         self, bound: int | None, lock: AbstractContextManager[object], load: Callable[[], Load]
     ) -> None:
-        self.is_bounded = bound is not None
-        self.bound = math.inf if bound is None else bound
+        self.is_bounded: bool = bound is not None
+        self.bound: float = math.inf if bound is None else bound
         self._lock = lock
         self._load = load
         self.held: OrderedDict[WorkItem, Held] = OrderedDict()  # guarded by _lock, as the next

@@ -14,6 +14,10 @@ from .ready import ReadyQueue
 from .tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
     from ..jobs.info import JobInfo
     from ..jobs.outcome import Outcome
     from ..stats import Stats
@@ -37,19 +41,19 @@ class JobQueue:
         # A worker takes from the ready queue without the lock. To put a job in, or to find that
         # there is none, takes the lock; it is reentrant, as a garbage collection anywhere may log a
         # failure and run log handlers.
-        self.ready = ReadyQueue()
-        self.lock = RLock()  # guards all below, but for a look
-        self.admission = Admission(bound, self.lock, self._load)
-        self.crew = Crew(is_inline=is_inline)
+        self.ready: ReadyQueue = ReadyQueue()
+        self.lock: AbstractContextManager[object] = RLock()  # guards all below, but for a look
+        self.admission: Admission = Admission(bound, self.lock, self._load)
+        self.crew: Crew = Crew(is_inline=is_inline)
         self.is_closed = False
         self.is_given_up = False  # when the time to end is over
         self.awaited: set[WorkItem] = set()  # unstarted jobs that some job waits for
         self.apart: set[WorkItem] = set()  # delayed and coroutine jobs, until they are over
         self._leaving: list[WorkItem] = []  # coroutine jobs that leave `apart` just now
-        self.tally = Tally()
+        self.tally: Tally = Tally()
         self._idle = IdleWaiters(self.lock, self._is_busy)
-        self.idle = self._idle.add
-        self.tell_if_idle = self._idle.wake
+        self.idle: Callable[[], Future[None]] = self._idle.add
+        self.tell_if_idle: Callable[[], None] = self._idle.wake
 
     def may_submit(self) -> bool:
         """Whether the calling code may submit jobs: once closed, only those of running jobs."""

@@ -25,7 +25,7 @@ class ReadyQueue:
     def __init__(self) -> None:
         # Entries are added at the right end and taken from the left end.
         self.entries: deque[WorkItem] = deque()
-        self.stale = 0
+        self.stale: int = 0
         self._kept: list[WorkItem] = []  # while `compact` puts them back
 
     def __bool__(self) -> bool:

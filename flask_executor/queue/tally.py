@@ -19,7 +19,7 @@ class Tally:
         self.submitted = 0
         self.cancelled = 0  # while they waited
         self.delayed = 0  # that wait for their time
-        self.on_loop = Counts()  # of coroutine jobs
+        self.on_loop: Counts = Counts()  # of coroutine jobs
 
     def stats(self, workers: float, crew: Crew) -> Stats:
         """The counts: they add up at any moment, each the difference of two that only grow."""

@@ -31,12 +31,12 @@ class Worker:
     """Whether a thread runs it."""
 
     def __init__(self, first: WorkItem | None = None, outer: Worker | None = None) -> None:
-        self.first = first
-        self.outer = outer
+        self.first: WorkItem | None = first
+        self.outer: Worker | None = outer
         self.current = None
         self.awaited = []
         self.awaits = 0
-        self.counts = Counts()
+        self.counts: Counts = Counts()
         self.has_begun = False
 
     def begin(self, item: WorkItem) -> None:

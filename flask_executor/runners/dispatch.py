@@ -30,7 +30,7 @@ class Dispatcher:
     def __init__(self, host: Runtime, coroutines: CoroutineRunner) -> None:
         self._host = host
         self._coroutines = coroutines
-        self.room = Room(host.queue, host.settings.prefix)
+        self.room: Room = Room(host.queue, host.settings.prefix)
         self._queue = host.queue
         self._admission = host.queue.admission
 

@@ -77,19 +77,19 @@ class AppHost:
         self.name = name
         self.settings = settings
         self.backend = backend
-        self.in_process = backend.in_process
-        self.inline = backend.inline
-        self.is_inherited = False  # by a forked process
+        self.in_process: bool = backend.in_process
+        self.inline: bool = backend.inline
+        self.is_inherited: bool = False  # by a forked process
         self._has_exit_hook = False
-        self.loop = LoopThread(
+        self.loop: LoopThread = LoopThread(
             f"{name}-loop",
             settings.loop_factory,
             is_debug=lambda: _is_debug(app_ref()),
             on_start=self._add_exit_hook,
         )
-        self.clock = Clock(self.loop)
-        self.queue = JobQueue(settings.max_pending, is_inline=backend.inline)
-        self.pool = LazyPool(
+        self.clock: Clock = Clock(self.loop)
+        self.queue: JobQueue = JobQueue(settings.max_pending, is_inline=backend.inline)
+        self.pool: LazyPool = LazyPool(
             app,
             settings,
             backend,
@@ -99,13 +99,13 @@ class AppHost:
         )
         # Runs callbacks and teardown of coroutine and remote jobs. A pool thread must not do that:
         # a callback may wait for a job that is queued behind it.
-        self.callback_threads = Threads(
+        self.callback_threads: Threads = Threads(
             _MAX_CALLBACK_THREADS,
             f"{name}-callbacks",
             daemon=settings.shutdown_timeout is not None,
         )
         self._coroutines = CoroutineRunner(self, call if self.inline else self.loop.call)
-        self.dispatch = Dispatcher(self, self._coroutines)
+        self.dispatch: Dispatcher = Dispatcher(self, self._coroutines)
 
     @property
     def app(self) -> Flask:
