@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..aio.running import check_patched_in_time
 from ..exceptions import WorkerDied
 from ..remote.call import dumps_call
-from ..remote.worker import prepare, ticket_for
+from ..remote.worker import prepare, setup_for
 from ..threads.attempts import SharedAttempt
 from ..threads.conditions import RLock
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..jobs.info import JobInfo
-    from ..remote.worker import Ticket
+    from ..remote.worker import WorkerSetup
     from ..settings import Settings
     from .find import Backend, Pool
 
@@ -52,7 +52,7 @@ class LazyPool:
         self._name = name
         self._on_first_open = on_first_open
         self._on_open = on_open
-        self._ticket: Ticket | None = None
+        self._setup: WorkerSetup | None = None
         self.pool: Pool | None = None
         """The pool, if it is open."""
         self._opening: SharedAttempt[Pool] = SharedAttempt(f"the pool of {name!r}")
@@ -94,7 +94,7 @@ class LazyPool:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Ticket, bytes]:
+    ) -> tuple[WorkerSetup, bytes]:
         """What a worker in another process is sent to run a job.
 
         :raises NotPicklable: if the call cannot travel
@@ -102,7 +102,7 @@ class LazyPool:
         """
         knows_main = self._backend.knows_main
         call = dumps_call(job, timeout, fn, args, kwargs, knows_main=knows_main)
-        return self._ticket_here(), call
+        return self._setup_here(), call
 
     def send(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -147,14 +147,14 @@ class LazyPool:
             self.pool = pool
         return self.pool
 
-    def _ticket_here(self) -> Ticket:
-        if self._ticket is None:
+    def _setup_here(self) -> WorkerSetup:
+        if self._setup is None:
             knows_main = self._backend.knows_main
             app = self._app()
             if app is None:
                 raise RuntimeError("the executor's app is gone")
-            self._ticket = ticket_for(app, self._settings, knows_main=knows_main)
-        return self._ticket
+            self._setup = setup_for(app, self._settings, knows_main=knows_main)
+        return self._setup
 
     def _prepare(self) -> Callable[[], object]:
-        return partial(prepare, self._ticket_here())
+        return partial(prepare, self._setup_here())

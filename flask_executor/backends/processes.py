@@ -72,7 +72,7 @@ class ProcessPool(concurrent.futures.Executor):
         self._is_shut_down = False
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
-        # Whoever lets go of the pool lets go of its processes.
+        # Ends the processes when the pool is garbage-collected.
         weakref.finalize(self, _stop_own, os.getpid(), self._workers).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -162,7 +162,7 @@ class ProcessPool(concurrent.futures.Executor):
                 self._give_back(call, worker, is_usable=True)
                 raise
             # If it died while it was idle, it does not have the whole of the call.
-            died = None if worker.calls else worker.obituary("as it read the job")
+            died = None if worker.calls else worker.death_error("as it read the job")
             self._give_back(call, worker, is_usable=False)
             if died is not None:
                 raise died
@@ -280,12 +280,12 @@ class _Worker:
                 return self.connection.recv()
         except (OSError, EOFError):
             pass  # It has died.
-        raise self.obituary(when)
+        raise self.death_error(when)
 
     def has_ended(self) -> bool:
         return self.is_spent and not self.process.is_alive()
 
-    def obituary(self, when: str) -> WorkerDied:
+    def death_error(self, when: str) -> WorkerDied:
         # It has closed its end of the pipe; its exit code should be there in a moment.
         self.process.join(1)
         self.process.kill()

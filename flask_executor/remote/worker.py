@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-__all__ = ["Ticket", "call_coroutine_item", "in_worker", "prepare", "run", "ticket_for"]
+__all__ = ["WorkerSetup", "call_coroutine_item", "in_worker", "prepare", "run", "setup_for"]
 
 # Set by the first call: a process is a worker as a whole, and stays one.
 _is_worker = threading.Event()
@@ -72,7 +72,7 @@ class _RemoteJobInfo(JobInfo):
         return self._id
 
 
-class Ticket(NamedTuple):
+class WorkerSetup(NamedTuple):
     """What a worker has to know of the process that sends it calls.
 
     :param origin: tells that process itself from a worker
@@ -93,7 +93,7 @@ def in_worker() -> bool:
     return _is_worker.is_set()
 
 
-def ticket_for(app: Flask, settings: Settings, *, knows_main: bool) -> Ticket:
+def setup_for(app: Flask, settings: Settings, *, knows_main: bool) -> WorkerSetup:
     """What the workers of *app* have to know; the app is found as a global of its own module.
 
     :param knows_main: whether they have the ``__main__`` module of this process
@@ -102,28 +102,28 @@ def ticket_for(app: Flask, settings: Settings, *, knows_main: bool) -> Ticket:
     path = None
     if settings.push_app_context:
         path = settings.app or _path_of(app, settings.prefix, knows_main=knows_main)
-    return Ticket(_origin(), path, settings.prefix, settings.name, settings.loop_factory)
+    return WorkerSetup(_origin(), path, settings.prefix, settings.name, settings.loop_factory)
 
 
-def prepare(ticket: Ticket) -> None:
+def prepare(setup: WorkerSetup) -> None:
     """Make this process a worker and load the app; in the worker.
 
     :raises AppNotFound: if the app cannot be loaded
     """
-    if ticket.origin == _origin():
+    if setup.origin == _origin():
         raise RuntimeError(
             "the pool runs its calls in the process that submits them, and was taken for one that "
-            f"does not; give what {ticket.prefix}TYPE names an attribute: in_process = True"
+            f"does not; give what {setup.prefix}TYPE names an attribute: in_process = True"
         )
     _is_worker.set()
-    if ticket.app is not None:
+    if setup.app is not None:
         with _loading:
-            _load_app(ticket.app, ticket.prefix)
+            _load_app(setup.app, setup.prefix)
 
 
-def run(ticket: Ticket, call: bytes) -> Reply:
+def run(setup: WorkerSetup, call: bytes) -> Reply:
     """Run a call in a worker; what it raises is in the reply."""
-    return Context().run(_run, ticket, call)
+    return Context().run(_run, setup, call)
 
 
 def call_coroutine_item(fn: Callable[..., Any], *args: Any) -> Any:
@@ -168,15 +168,15 @@ def _without_arguments(path: str) -> str:
     return path if arguments.strip() in {"", ")"} else f"{factory}(...)"
 
 
-def _run(ticket: Ticket, call: bytes) -> Reply:
+def _run(setup: WorkerSetup, call: bytes) -> Reply:
     try:
-        prepare(ticket)
-        app = None if ticket.app is None else _load_app(ticket.app, ticket.prefix)
+        prepare(setup)
+        app = None if setup.app is None else _load_app(setup.app, setup.prefix)
         id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
         running_job.set(_RemoteJobInfo(id_, name, key))
         _timeout.set(timeout)
-        _loop_factory.set(ticket.loop_factory)
-        around = _around_of(app, ticket.name)
+        _loop_factory.set(setup.loop_factory)
+        around = _around_of(app, setup.name)
         return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs, around))
     except ChunkFailed as failed:
         return Reply.of_error(failed.__cause__ or failed, failed.results)

@@ -70,8 +70,8 @@ def shutdown(
         _give_up(host)
     except BaseException:  # Ctrl-C: idle workers are not to be waited for
         left = [
-            _told(pending(host.queue), "pending ", "left"),
-            _told(at_work(host.queue), "running ", "left to run on"),
+            _summary(pending(host.queue), "pending ", "left"),
+            _summary(at_work(host.queue), "running ", "left to run on"),
         ]
         _log(host, "Shutdown interrupted: %s", left)
         host.close(wait=False)
@@ -152,10 +152,10 @@ def _give_up(host: Runtime) -> None:
     running = started - ended - on_loop
     is_killed = host.pool.kill()
     lost = [
-        _told(cancelled, "pending ", "cancelled"),
-        _told(on_loop, "running coroutine ", "cancelled"),
-        _told(running, "running ", "killed" if is_killed else "left to run on"),
-        _told(ended, "ended ", "left to run on"),
+        _summary(cancelled, "pending ", "cancelled"),
+        _summary(on_loop, "running coroutine ", "cancelled"),
+        _summary(running, "running ", "killed" if is_killed else "left to run on"),
+        _summary(ended, "ended ", "left to run on"),
     ]
     _log(host, f"Shut down after {host.settings.shutdown_timeout} s: %s", lost)
     left = [*on_loop, *running] if is_killed else on_loop
@@ -177,9 +177,9 @@ def _log(host: Runtime, message: str, lost: Iterable[str]) -> None:
     host.app.logger.warning(message, ", ".join(filter(None, lost)) or "no job was left")
 
 
-def _told(items: Iterable[WorkItem], what: str, fate: str) -> str:
+def _summary(items: Iterable[WorkItem], what: str, outcome: str) -> str:
     """Say "3 pending jobs cancelled (2 report, 1 mail)", or nothing of none."""
     counts = Counter(item.name for item in items)
     names = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     jobs = "job" if counts.total() == 1 else "jobs"
-    return f"{counts.total()} {what}{jobs} {fate} ({names})" if counts else ""
+    return f"{counts.total()} {what}{jobs} {outcome} ({names})" if counts else ""

@@ -37,7 +37,7 @@ class Threads:
         self._name = name
         self._daemon = daemon
         self._shared = _Shared()
-        # Whoever lets go of the pool lets go of its threads.
+        # Ends the threads when the pool is garbage-collected.
         weakref.finalize(self, _dismiss, self._shared).atexit = False
 
     def run(self, fn: Callable[..., object], *args: Any) -> None:
