@@ -19,10 +19,10 @@ __all__ = ["kind_of", "name_of", "public_address", "shown_number", "shown_settin
 # Characters of a setting that is shown as it is.
 _SHORT = 100
 
-_ADDRESS = re.compile(
+_ADDRESS = (  # Compiled at its first use: that takes longer than to import this module.
     r"((?:[a-z][a-z0-9+.-]*://)?)"  # how to get there
     r"(?:.*@)?"  # user and password
-    r"((?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::[0-9]+)?)",  # host and port
+    r"((?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::[0-9]+)?)"  # host and port
 )
 
 
@@ -57,7 +57,7 @@ def shown_setting(value: object) -> str:
 
 def public_address(address: str) -> str | None:
     """An address without user and password; None if they cannot be told from the rest of it."""
-    parts = _ADDRESS.fullmatch(address)
+    parts = re.fullmatch(_ADDRESS, address)
     return parts and "".join(parts.groups())
 
 
