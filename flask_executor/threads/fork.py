@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["call_in_forked_children"]
 
-_hooks: list[weakref.WeakMethod[Any]] = []
+# Sets are changed by single calls of C code, from any thread.
+_hooks: set[weakref.WeakMethod[Any]] = set()
 
 
 def call_in_forked_children(method: Callable[[], object]) -> None:
     """Have a method called in each process forked from this one, as long as its object lives."""
-    _hooks[:] = [hook for hook in _hooks if hook() is not None]
-    _hooks.append(weakref.WeakMethod(method))
+    _hooks.add(weakref.WeakMethod(method, _hooks.discard))
 
 
 def _call_hooks() -> None:
