@@ -157,7 +157,7 @@ def _open_threads(settings: Settings, thread_name_prefix: str, _: Prepare) -> Po
 
 
 def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepare) -> Pool:
-    from ..backends.processes import ProcessPool  # noqa: PLC0415 - multiprocessing takes its time to import
+    from .processes import ProcessPool  # noqa: PLC0415 - multiprocessing takes its time to import
 
     max_workers = settings.max_workers or _count_processors()
     pool = ProcessPool(
@@ -190,7 +190,7 @@ def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) 
 
 
 def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
-    from ..backends.dask import DaskPool  # noqa: PLC0415 - an extra
+    from .dask import DaskPool  # noqa: PLC0415 - an extra
 
     address = settings.dask_address
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ __all__ = ["LazyPool"]
 class LazyPool:
     """A pool that is opened at its first use, and again after it has broken.
 
+    :param find_app: gives the app, which the pool must not keep
     :param name: the beginning of the names of its threads
     :param on_first_open: called before it is first opened
     :param on_open: called with the number of workers whenever it has been opened
@@ -38,7 +38,7 @@ class LazyPool:
 
     def __init__(
         self,
-        app: Flask,
+        find_app: Callable[[], Flask],
         settings: Settings,
         backend: Backend,
         name: str,
@@ -46,7 +46,7 @@ class LazyPool:
         on_first_open: Callable[[], object],
         on_open: Callable[[float], object],
     ) -> None:
-        self._app = weakref.ref(app)
+        self._find_app = find_app
         self._settings = settings
         self._backend = backend
         self._name = name
@@ -150,10 +150,7 @@ class LazyPool:
     def _setup_here(self) -> WorkerSetup:
         if self._setup is None:
             knows_main = self._backend.knows_main
-            app = self._app()
-            if app is None:
-                raise RuntimeError("the executor's app is gone")
-            self._setup = setup_for(app, self._settings, knows_main=knows_main)
+            self._setup = setup_for(self._find_app(), self._settings, knows_main=knows_main)
         return self._setup
 
     def _prepare(self) -> Callable[[], object]:

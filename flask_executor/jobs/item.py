@@ -34,8 +34,19 @@ R = TypeVar("R")
 # on_loop     the event loop      its task is started
 # running     worker or task      its code has ended
 # The others are ends: rejected is one that waited for room in vain.
-Place = Literal["new", "held", "delayed", "assigned", "ready", "on_loop"]
-ItemState = Place | Literal["running", "rejected", "succeeded", "failed", "cancelled"]
+ItemState = Literal[
+    "new",
+    "held",
+    "delayed",
+    "assigned",
+    "ready",
+    "on_loop",
+    "running",
+    "rejected",
+    "succeeded",
+    "failed",
+    "cancelled",
+]
 
 
 class Worker(Protocol):

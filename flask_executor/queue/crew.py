@@ -85,6 +85,13 @@ class Crew:
         workers = (each for each in self.workers if each.first is item and not each.has_begun)
         return next(workers, None)
 
+    def retire_unbegun(self, item: WorkItem) -> bool:
+        """Retire the worker that was meant to begin with *item*, if it has not begun."""
+        worker = self.unbegun(item)
+        if worker is not None:
+            self.retire(worker)
+        return worker is not None
+
     def is_blocked(self) -> bool:
         """Whether every worker is."""
         return all(worker.is_blocked() for worker in self._all())

@@ -36,7 +36,7 @@ class ReadyQueue:
         return len(self.entries) - self.stale
 
     def drop_stale(self) -> None:
-        """Note that `popleft` gave a stale entry."""
+        """Note that a stale entry was taken."""
         self.stale -= 1
 
     def mark_stale(self) -> None:

@@ -30,11 +30,9 @@ def withdraw(queue: JobQueue, item: WorkItem) -> bool:
     Counts are as if it had never come.
     """
     with queue.lock:
-        worker = queue.crew.unbegun(item)
-        if worker is not None:
-            queue.crew.retire(worker)
+        is_retired = queue.crew.retire_unbegun(item)
         state = item.state
-        is_claimed = (worker is not None or state in {"delayed", "on_loop"}) and item.claim()
+        is_claimed = (is_retired or state in {"delayed", "on_loop"}) and item.claim()
         if is_claimed or item.is_cancelled():
             queue.apart.discard(item)
         if is_claimed:
@@ -47,9 +45,7 @@ def withdraw(queue: JobQueue, item: WorkItem) -> bool:
 def unassign(queue: JobQueue, item: WorkItem) -> None:
     """Have *item* wait for an extra worker, as no other can be had."""
     with queue.lock:
-        worker = queue.crew.unbegun(item)
-        if worker is not None:
-            queue.crew.retire(worker)
+        queue.crew.retire_unbegun(item)
         queue.apart.discard(item)
         queue.tally.delayed -= item.state == "delayed"
         if item.state != "held":

@@ -145,6 +145,7 @@ class Dispatcher:
     def _run(self, worker: Worker) -> None:
         if not self._queue.begin(worker):
             return  # It was begun twice, or withdrawn, as the pool had refused the call.
+        # What the host's `take` does, with one Python call fewer for each job.
         take, held = self._queue.take, self._admission.held
         try:
             while (item := take(worker)) is not None:
@@ -243,8 +244,7 @@ class Dispatcher:
 
     def _end_extra(self, worker: Worker) -> None:
         self._queue.retire(worker)
-        self._host.on_blocked()
-        self._queue.tell_if_idle()
+        self._host.on_worker_over()
 
 
 def _starts_no_thread(error: BaseException) -> bool:

@@ -90,7 +90,7 @@ class AppHost:
         self.clock: Clock = Clock(self.loop)
         self.queue: JobQueue = JobQueue(settings.max_pending, is_inline=backend.inline)
         self.pool: LazyPool = LazyPool(
-            app,
+            lambda: self.app,
             settings,
             backend,
             name,
@@ -225,8 +225,7 @@ class AppHost:
 
     def on_worker_over(self) -> None:
         """Go on where that matters that a worker is over; without the lock."""
-        if self.queue.awaited:
-            self.on_blocked()
+        self.on_blocked()
         self.queue.tell_if_idle()
 
     def leave(self, item: WorkItem) -> None:

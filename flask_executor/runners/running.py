@@ -101,7 +101,7 @@ async def run_on_loop(
 def run_there(host: Runtime, worker: Worker) -> None:
     """Send the next waiting job to another process, and when it is back, the one after it.
 
-    What comes back is taken up in a thread of the host's, if in the pool's own, the pool may hold
+    What comes back is taken up in a callback thread, if in the pool's own, the pool may hold
     a lock that sending the next job, or a callback that submits one, would wait for.
     """
     while (item := host.take(worker)) is not None:
@@ -133,7 +133,7 @@ def fail_there(host: Runtime, worker: Worker, item: WorkItem, error: BaseExcepti
 def end_job(host: Runtime, item: WorkItem, outcome: Outcome, enter: Callable[..., object]) -> None:
     """Announce the outcome, leave the scope, and give the outcome to those who wait for it.
 
-    Callbacks run in the job's app context, so a item that has some gets its outcome before that
+    Callbacks run in the job's app context, so a job that has some gets its outcome before that
     context is popped; others get it after teardown.
 
     :param enter: calls a function in the job's contextvars
@@ -327,7 +327,7 @@ def _limit_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply])
 
 
 def _time_out(host: Runtime, item: WorkItem) -> None:
-    """Ask a job to stop that cannot be ended, and have its item fail at once."""
+    """Ask a job to stop that cannot be ended, and have its future fail at once."""
     item.cancel_requested = True
     outcome = Outcome("failed", exception=timeout_error(item.name, item.timeout))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..threads.conditions import LightFuture, RLock
+from .conditions import LightFuture, RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from ..threads.conditions import LightEvent, RLock
+from .conditions import LightEvent, RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

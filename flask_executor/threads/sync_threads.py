@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import AsyncToSync, SyncToAsync, _restore_context
 
-from ..threads.conditions import LightCondition
+from .conditions import LightCondition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
