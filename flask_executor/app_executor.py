@@ -9,7 +9,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import signals
 from .aio.loop import GRACE
 from .aio.streams import stream
 from .exceptions import InheritedJob
@@ -24,6 +23,7 @@ from .queue.worker import current_worker
 from .remote.worker import call_coroutine_item, in_worker, run
 from .runners.coroutines import call_coroutine_function
 from .runners.mapping import Results, result_of, results_of_chunk
+from .runners.transitions import on_transition
 from .threads.fork import call_in_forked_children
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ class AppExecutor:
         timeout: float | None = None,
         queue_timeout: float | None = 0,
         may_hold: bool = False,
+        hold_timeout: float | None = None,
         scope: Scope | None = None,
     ) -> JobFuture[T]:
         """Make a job of the call and put it in the queue; by default it sees what is here now.
 
         :param queue_timeout: seconds to wait here for room in the queue; None for no limit
         :param may_hold: whether to have the job itself wait for that, and not the caller
+        :param hold_timeout: seconds that the job may wait so; None for no limit
         """
         check_callable(fn)
         host = self.host
@@ -119,10 +121,11 @@ class AppExecutor:
                 self._store(key, future)
             if is_bounded and not may_hold:
                 dispatch.room.reserve(item, queue_timeout, is_delayed=delay is not None)
-            if signals.job_submitted.receivers:
-                sent = {"future": future, "fn": fn, "args": args, "kwargs": kwargs}
-                host.notify(signals.job_submitted, item, **sent)
-            dispatch.put(item, delay, may_hold=may_hold and is_bounded, is_open=is_open)
+            on_transition(host, item, "new", "pending", call=(fn, args, kwargs))
+            if may_hold and is_bounded:
+                dispatch.put(item, delay, may_hold=True, hold_timeout=hold_timeout, is_open=is_open)
+            else:
+                dispatch.put(item, delay, is_open=is_open)
         except BaseException:
             if is_bounded:
                 dispatch.room.give_back(item)
@@ -130,23 +133,6 @@ class AppExecutor:
                 self.futures.pop(key)
             raise
         return future
-
-    def submit_later(
-        self,
-        fn: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        queue_timeout: float | None,
-        **options: Any,
-    ) -> tuple[JobFuture[T], Callable[[], None] | None]:
-        """Do as `submit` does for a caller on an event loop, which must not wait for room.
-
-        :returns: the future, and if it waits for room, the function to call after *queue_timeout*
-        """
-        future = self.submit(fn, args, kwargs, may_hold=True, **options)
-        if queue_timeout is None or future.job.state != "held":
-            return future, None
-        return future, partial(self.host.dispatch.reject, future.job, queue_timeout)
 
     def _store(self, key: Hashable, future: JobFuture[Any]) -> None:
         self.futures.add(key, future)

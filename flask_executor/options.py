@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from .aio.mailbox import Mailbox
@@ -67,12 +66,7 @@ class Options:
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
         mailbox = Mailbox.of_running_loop()
-        future, reject = self._here().submit_later(
-            fn, args, kwargs, self._queue_timeout, **self._options
+        future = self._here().submit(
+            fn, args, kwargs, may_hold=True, hold_timeout=self._queue_timeout, **self._options
         )
-        waiter = waiter_of(future, mailbox)
-        if reject is not None and self._queue_timeout is not None:
-            # A timer keeps its contextvars until it is due: these are empty.
-            timer = waiter.get_loop().call_later(self._queue_timeout, reject, context=Context())
-            waiter.add_done_callback(lambda _: timer.cancel())
-        return waiter
+        return waiter_of(future, mailbox)

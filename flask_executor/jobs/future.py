@@ -147,7 +147,7 @@ class JobFuture(concurrent.futures.Future[T]):
             has ended
         """
         try:
-            if super().cancel():
+            if self.job.claim("cancelled") or self.cancelled():
                 self._leave_queue()
                 return True
         except BaseException:  # of a signal handler, when the job may have been cancelled
@@ -162,13 +162,16 @@ class JobFuture(concurrent.futures.Future[T]):
         return self.job.runs_on_loop
 
     def _leave_queue(self) -> None:
-        """Have the queue note that the job was cancelled while it waited, if that is new."""
+        """Have the queue, and then all who wait, see that the job was cancelled as it waited."""
         if self._state != CANCELLED:
             return
         self.job.host.on_cancelled(self.job)
         with self._condition:
-            if self._state == CANCELLED:
-                self.set_running_or_notify_cancel()
+            is_first = self._state == CANCELLED
+            if is_first:
+                self._notify_cancelled()
+        if is_first:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
         self.job.release()
 
     def add_done_callback(self, fn: Callable[[JobFuture[T]], object]) -> None:
@@ -234,13 +237,17 @@ class JobFuture(concurrent.futures.Future[T]):
         return not self.job.cancel_requested or isinstance(exception, JobTimeout)
 
     def _set_cancelled(self) -> None:
-        # What a running future cannot do in the stdlib, and for the rest as `cancel` does it.
+        """Cancel a future that is running, which the stdlib's cannot do."""
         with self._condition:
-            self._state = CANCELLED_AND_NOTIFIED
-            for waiter in self._waiters:
-                waiter.add_cancelled(self)
-            self._condition.notify_all()
+            self._notify_cancelled()
         self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def _notify_cancelled(self) -> None:
+        """Wake all who wait in threads; with the condition held."""
+        self._state = CANCELLED_AND_NOTIFIED
+        for waiter in self._waiters:
+            waiter.add_cancelled(self)
+        self._condition.notify_all()
 
     def _wait(self, what: str, wait: Callable[[float | None], R], timeout: float | None) -> R:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures._base import PENDING, RUNNING
+from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ..aio.loop import error_of_skipped
@@ -13,15 +13,17 @@ from .info import JobInfo, call_as_job
 
 if TYPE_CHECKING:
     import asyncio
+    import threading
     from collections.abc import Callable, Coroutine, Hashable
 
     from ..aio.waiter import Waiter
     from ..context import Scope
+    from ..stats import Counts
     from .around import Around
     from .future import JobFuture
     from .outcome import Outcome
 
-__all__ = ["Host", "Limit", "WorkItem", "Worker"]
+__all__ = ["Host", "ItemState", "WorkItem", "Worker"]
 
 R = TypeVar("R")
 
@@ -32,8 +34,11 @@ R = TypeVar("R")
 # assigned    its worker          the worker, which was started for it, claims it
 # ready       the ready queue     a worker claims it
 # on_loop     the event loop      its task is started
-# running     worker or task      its code has ended
-# The others are ends: rejected is one that waited for room in vain.
+# running     worker or task      its code has ended, or its time is up
+# overdue     worker              its code has ended; its future failed when its time was up
+# ended       worker              its outcome is given (jobs with a timeout only)
+# "pending" stands for all of the first six. The others are ends: a rejected job has waited for room
+# in vain.
 ItemState = Literal[
     "new",
     "held",
@@ -42,28 +47,22 @@ ItemState = Literal[
     "ready",
     "on_loop",
     "running",
+    "overdue",
+    "ended",
+    "pending",
     "rejected",
     "succeeded",
     "failed",
     "cancelled",
 ]
+_CLAIMS_OF_WAITING = {"running": RUNNING, "cancelled": CANCELLED}
 
 
 class Worker(Protocol):
     """Whoever runs the job, as far as the job is concerned."""
 
     current: WorkItem | None
-
-
-class Limit(Protocol):
-    """The time that the job may run."""
-
-    def start(self) -> None:
-        """Have the time run from now on."""
-
-    def stop(self) -> bool:
-        """Note that the job has ended; False if that was too late."""
-        ...
+    counts: Counts
 
 
 class Host(Protocol):
@@ -127,7 +126,7 @@ class WorkItem(JobInfo):
         "has_callbacks",
         "host",
         "kwargs",
-        "limit",
+        "reported",
         "runs_on_loop",
         "scope",
         "state",
@@ -171,7 +170,7 @@ class WorkItem(JobInfo):
         self.runs_on_loop = False
         self.state: ItemState = "new"
         self.worker: Worker | None = None  # that runs it in a thread
-        self.limit: Limit | None = None
+        self.reported: threading.Event | None = None  # set once all know that its time was up
         self.task: asyncio.Task[None] | None = None
         self.unbegun: Coroutine[Any, Any, None] | None = None  # until the task's first step
         self.waits_for: JobFuture[Any] | None = None  # changed by the job's thread
@@ -181,22 +180,40 @@ class WorkItem(JobInfo):
         """An id that no other job has, on any machine; ids sort by the time of their `submit`."""
         return id_of(self.submitted_ns, id(self))
 
-    def claim(self) -> bool:
-        """Take the job, to run or to end it; False if it is cancelled, or somebody else has it."""
+    def claim(self, to: ItemState = "running") -> bool:
+        """Take the job, to run or to end it; False if somebody else was faster.
+
+        This is the one decision of all who start, cancel, time out or end a job.
+
+        :param to: "running" or "cancelled" for a job that waits; "overdue" or "ended" for a job
+            that runs with a timeout
+        """
         future = self.future
         if future is None:
             return False
         with future._condition:
-            if future._state != PENDING:
+            if to in _CLAIMS_OF_WAITING:
+                if future._state != PENDING:
+                    return False
+                future._state = _CLAIMS_OF_WAITING[to]
+            elif self.state != "running":
                 return False
-            future._state = RUNNING
-        self.state = "running"
+            if to != "cancelled":  # The queue notes that: it needs to know where the job waited.
+                self.state = to
         return True
 
     def is_pending(self) -> bool:
         """Whether nobody has claimed or cancelled it yet."""
         future = self.future
         return future is not None and future._state == PENDING
+
+    def is_held(self) -> bool:
+        """Whether it waits for room."""
+        return self.state == "held"
+
+    def is_running(self) -> bool:
+        """Whether its code runs, and its time is not up."""
+        return self.state == "running"
 
     def is_cancelled(self) -> bool:
         """Whether it was cancelled, before or while it ran."""
@@ -264,7 +281,7 @@ class WorkItem(JobInfo):
         """Let go of all that only the job needed."""
         self.fn = None  # type: ignore[assignment]
         self.args, self.kwargs = (), None
-        self.scope = self.task = self.limit = self.future = None
+        self.scope = self.task = self.future = self.timeout = None
 
     def call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..jobs.info import JobInfo
-    from ..jobs.outcome import Outcome
-    from ..stats import Stats
+    from ..stats import End, Stats
     from .worker import Worker
 
 __all__ = ["JobQueue"]
@@ -207,7 +206,7 @@ class JobQueue:
         """Note that *item* was cancelled while it waited; False if that is known."""
         with self.lock:
             state, held = item.state, self.admission.held.get(item)
-            is_first = state != "cancelled"
+            is_first = state not in {"cancelled", "rejected"}
             if is_first:
                 if held is not None and state == "new":
                     held.admit()  # Its submitter waits for room.
@@ -220,7 +219,7 @@ class JobQueue:
                 self.tally.submitted += state in {"new", "held"}
                 self.tally.delayed -= state == "delayed"
                 self.ready.stale += state == "ready"
-                item.state = "cancelled"
+                item.state = "rejected" if state == "held" else "cancelled"
             self.ready.compact()
             return is_first
 
@@ -237,10 +236,14 @@ class JobQueue:
             self.tally.on_loop.started += 1
             self.awaited.discard(item)
 
-    def count_end_on_loop(self, outcome: Outcome) -> None:
-        """Count how a coroutine job has ended."""
+    def count_end(self, item: WorkItem, end: End) -> None:
+        """Count how *item*, which was started, has ended; without the lock."""
+        if not item.runs_on_loop:
+            if item.worker is not None:
+                item.worker.counts.count_end(end)
+            return
         with self.lock:
-            self.tally.on_loop.count_end(outcome.state)
+            self.tally.on_loop.count_end(end)
 
     # What is here
 

@@ -79,7 +79,6 @@ class CoroutineRunner:
         scope = item.scope
         if scope is None or item not in self._queue.apart:
             return
-        self._queue.count_end_on_loop(ended[0])
         if self._may_block(item, scope):
             # Once this step is over, another thread can enter the contextvars.
             enter = scope.context.run

@@ -34,10 +34,6 @@ class Dispatcher:
         self._queue = host.queue
         self._admission = host.queue.admission
 
-    def reject(self, item: WorkItem, timeout: float) -> None:
-        """Have *item* fail if it still waits for room, after *timeout* seconds."""
-        self._fail_by(self._queue.reject(item), item, self.room.full(timeout))
-
     def open_for(self, item: WorkItem, delay: float | None, *, is_awaited: bool) -> bool:
         """Open the pool, if *item* needs one now.
 
@@ -59,6 +55,7 @@ class Dispatcher:
         delay: float | None = None,
         *,
         may_hold: bool = False,
+        hold_timeout: float | None = None,
         is_open: bool = True,
     ) -> None:
         """Have the job run as soon as a worker is free; on the loop, if it is a coroutine job.
@@ -68,12 +65,13 @@ class Dispatcher:
 
         :param delay: seconds to wait first
         :param may_hold: whether the job waits for room if there is none; else it is admitted
+        :param hold_timeout: seconds that it may wait for room; None for no limit
         :param is_open: the answer of `open_for`
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        if item.timeout is not None and not item.runs_on_loop:
+        if hold_timeout is not None or (item.timeout is not None and not item.runs_on_loop):
             self._host.clock.start()  # when the job starts, it may be too late
         worker = None
         try:
@@ -82,24 +80,20 @@ class Dispatcher:
                     self.check_open()
                 # A receiver of job_submitted may cancel it, or anybody who has the key.
                 is_cancelled = item.state == "cancelled"
-                if is_cancelled:
-                    pass
-                elif may_hold and not self._admission.may_enter():
-                    due = None if delay is None else time.monotonic() + delay
-                    item.state = "held"
-                    self._admission.hold(
-                        item, Held(partial(self._admit, item, due), due is not None)
-                    )
-                    return
-                else:
+                is_held = may_hold and not is_cancelled and not self._admission.may_enter()
+                if is_held:
+                    self._hold(item, delay)
+                elif not is_cancelled:
                     # Until the pool is open, the job is as one that waits for its time.
                     worker = queue.enter(item, is_delayed=delay is not None or not is_open)
             if is_cancelled:
                 self.room.give_back(item)
-            elif not is_open:
-                self._host.run_apart(self._put_late, item)
-            elif item.state != "ready":
+            elif is_held:
+                self._limit_hold(item, hold_timeout)
+            elif is_open:
                 self._begin(item, delay, worker)
+            else:
+                self._host.run_apart(self._put_late, item)
         except BaseException as error:
             if _starts_no_thread(error) and reassign(queue, item):
                 return
@@ -121,9 +115,23 @@ class Dispatcher:
         item = worker.current
         try:
             if item is not None:
-                run_here(self._host, worker.counts, item)
+                run_here(self._host, item)
         finally:
             self._end_extra(worker)
+
+    def _hold(self, item: WorkItem, delay: float | None) -> None:
+        due = None if delay is None else time.monotonic() + delay
+        item.state = "held"
+        self._admission.hold(item, Held(partial(self._admit, item, due), due is not None))
+
+    def _limit_hold(self, item: WorkItem, seconds: float | None) -> None:
+        if seconds is not None:
+            reject = partial(self._host.run_end, self._reject, item, seconds)
+            self._host.clock.set(item, seconds, reject, item.is_held)
+
+    def _reject(self, item: WorkItem, timeout: float) -> None:
+        """Have *item* fail if it still waits for room, after *timeout* seconds."""
+        self._fail_by(self._queue.reject(item), item, self.room.full(timeout))
 
     def _begin(self, item: WorkItem, delay: float | None, worker: Worker | None) -> None:
         # It may be called again for a job, by a thread that a signal handler has interrupted in it.
@@ -151,7 +159,7 @@ class Dispatcher:
             while (item := take(worker)) is not None:
                 if held:
                     self.room.admit_held()
-                run_here(self._host, worker.counts, item)
+                run_here(self._host, item)
                 del item
                 if self._host.is_inherited:  # The job has forked, and this is the child.
                     return
@@ -190,6 +198,7 @@ class Dispatcher:
                 return
 
     def _admit(self, item: WorkItem, due: float | None) -> None:
+        self._host.clock.drop(item)
         self._put_in_time(item, None if due is None else max(due - time.monotonic(), 0))
 
     def _put_in_time(self, item: WorkItem, delay: float | None = None) -> None:
@@ -239,7 +248,7 @@ class Dispatcher:
 
     def _fail_by(self, worker: Worker | None, item: WorkItem, error: BaseException) -> None:
         if worker is not None:
-            fail_there(self._host, worker, item, error)
+            fail_there(self._host, item, error)
             self._end_extra(worker)
 
     def _end_extra(self, worker: Worker) -> None:

@@ -8,7 +8,6 @@ import weakref
 from operator import call
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import signals
 from ..aio.loop import LoopThread
 from ..aio.running import running_loop
 from ..aio.waiter import all_done
@@ -24,12 +23,12 @@ from . import closing
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
+from .transitions import on_transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from blinker import NamedSignal
     from flask import Flask
 
     from ..aio.waiter import Waiter
@@ -71,7 +70,7 @@ class AppHost:
         settings: Settings,
         backend: Backend,
     ) -> None:
-        self._executor = executor
+        self.executor = executor
         self._app = app_ref = weakref.ref(app)
         self.around = around
         self.name = name
@@ -132,11 +131,6 @@ class AppHost:
         else:
             log_failure(app, exception, "Job %s (%s) %s", job.name, job.id, what)
 
-    def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
-        """Send *signal* about *job*."""
-        if signal.receivers:
-            signals.notify(signal, self.app, executor=self._executor, job=job, **values)
-
     def run_end(self, end: Callable[..., None], *args: Any) -> None:
         """Call *end* in one of the callback threads."""
         try:
@@ -158,8 +152,8 @@ class AppHost:
         except BaseException:  # of a signal handler: nothing may be left undone
             self._note_cancelled(item)
             raise
-        if is_first and signals.job_cancelled.receivers:
-            item.call_in_scope(self.notify, signals.job_cancelled, item)
+        if is_first:
+            on_transition(self, item, "pending", "cancelled")
 
     def stop(self, item: WorkItem) -> None:
         """Cancel the task of a coroutine job that runs."""
@@ -274,7 +268,7 @@ class AppHost:
         """
         self.is_inherited = True
         return AppHost(
-            self._executor,
+            self.executor,
             self.app,
             around=self.around,
             name=self.name,
@@ -283,9 +277,9 @@ class AppHost:
         )
 
     def _note_cancelled(self, item: WorkItem) -> bool:
-        is_delayed = item.state == "delayed"
+        has_timer = item.state in {"delayed", "held"}
         is_first = self.queue.note_cancelled(item)
-        if is_delayed:
+        if has_timer:
             self.clock.drop(item)
         self.dispatch.room.admit_held()
         self.queue.tell_if_idle()

@@ -9,12 +9,10 @@ from ..jobs.item import Host
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blinker import NamedSignal
     from flask import Flask
 
     from ..aio.loop import LoopThread
     from ..backends.lazy_pool import LazyPool
-    from ..jobs.info import JobInfo
     from ..jobs.item import WorkItem
     from ..queue.clock import Clock
     from ..queue.queue import JobQueue
@@ -27,6 +25,8 @@ __all__ = ["Runtime"]
 class Runtime(Host, Protocol):
     """The parts of one app's executor that run its jobs."""
 
+    executor: object
+    """The `Executor`, for receivers of signals."""
     settings: Settings
     inline: bool
     in_process: bool
@@ -44,9 +44,6 @@ class Runtime(Host, Protocol):
         :raises RuntimeError: if the app is gone
         """
         ...
-
-    def notify(self, signal: NamedSignal, job: JobInfo, **values: Any) -> None:
-        """Send *signal* about *job*."""
 
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
         """Run *fn* in a thread of its own, which nothing else can hold up."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from concurrent.futures import BrokenExecutor, CancelledError
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-from .. import signals
 from ..aio.functions import refuse_coroutine
 from ..aio.limits import timeout_error, within
 from ..exceptions import JobExited, JobTimeout, WorkerDied
@@ -19,17 +19,16 @@ from ..jobs.info import running_job
 from ..jobs.outcome import Outcome
 from ..messages.traces import keep_as_text
 from ..threads.sync_threads import CONTEXT_THREAD, context_threads, end_thread
-from .limits import TimeLimit
+from .transitions import on_transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from ..backends.find import Pool
-    from ..jobs.item import WorkItem
+    from ..jobs.item import ItemState, WorkItem
     from ..queue.worker import Worker
     from ..remote.call import Reply
-    from ..stats import Counts
     from .ports import Runtime
 
 __all__ = [
@@ -50,10 +49,10 @@ _STOPPED = (*_CANCELLED, JobTimeout)
 _ENDS_THE_WAITER = (StopIteration, SystemExit, KeyboardInterrupt)
 
 
-def run_here(host: Runtime, counts: Counts, item: WorkItem) -> None:
+def run_here(host: Runtime, item: WorkItem) -> None:
     """Run a job that has been started, in the calling thread."""
     try:
-        outcome = item.scope.context.run(_run, host, counts, item)  # type: ignore[union-attr]
+        outcome = item.scope.context.run(_run, host, item)  # type: ignore[union-attr]
         item.end(outcome)
     except BaseException as error:
         _end_anyhow(item, error)
@@ -109,14 +108,13 @@ def run_there(host: Runtime, worker: Worker) -> None:
             pool, sent = host.pool.send(item.fn, item.args, item.kwargs or {})
         except BaseException as error:  # also Ctrl-C: the job has been taken
             keep_as_text(error)
-            fail_there(host, worker, item, error)
+            fail_there(host, item, error)
             if not host.pool.is_open():
                 fail_waiting(host, worker, error)
                 return
             continue
         item.release_call()
-        if signals.job_started.receivers:
-            _tell_apart(host, item, host.notify, signals.job_started, item)
+        on_transition(host, item, "pending", "running")
         _limit_there(host, pool, item, sent)
         on_returned = partial(_on_returned, host, worker, pool, item)
         if not pool.calls_back_freely:
@@ -125,9 +123,9 @@ def run_there(host: Runtime, worker: Worker) -> None:
         return
 
 
-def fail_there(host: Runtime, worker: Worker, item: WorkItem, error: BaseException) -> None:
+def fail_there(host: Runtime, item: WorkItem, error: BaseException) -> None:
     """End a job that has been started, and will not be run: it raises *error*."""
-    _end_there(host, worker, item, outcome_of(item, error))
+    _end_there(host, item, outcome_of(item, error))
 
 
 def end_job(host: Runtime, item: WorkItem, outcome: Outcome, enter: Callable[..., object]) -> None:
@@ -139,9 +137,14 @@ def end_job(host: Runtime, item: WorkItem, outcome: Outcome, enter: Callable[...
     :param enter: calls a function in the job's contextvars
     """
     try:
-        enter(_leave, host, item, outcome)
+        enter(on_transition, host, item, "running", outcome.state, outcome)
+    except BaseException as error:  # Other code runs in these contextvars.
+        outcome = Outcome("failed", exception=error)
+        on_transition(host, item, "running", "failed", outcome)
+    try:
+        enter(_leave, item, outcome)
         item.end(outcome)
-    except BaseException as error:  # Other code may be in these contextvars.
+    except BaseException as error:
         _end_anyhow(item, error)
 
 
@@ -177,7 +180,7 @@ def _exit_code(error: BaseException) -> object:
     return error.code if error.code is not None else next(iter(error.args), None)
 
 
-def _run(host: Runtime, counts: Counts, item: WorkItem) -> Outcome:
+def _run(host: Runtime, item: WorkItem) -> Outcome:
     try:
         try:
             _enter(host, item)
@@ -196,10 +199,11 @@ def _run(host: Runtime, counts: Counts, item: WorkItem) -> Outcome:
             outcome = outcome_of(item, error, failed.results)
         except BaseException as error:
             outcome = outcome_of(item, error)
-        if item.limit is not None and not item.limit.stop():
-            outcome = _end_late(item, outcome)
-        counts.count_end(outcome.state)
-        _leave(host, item, outcome)
+        old: ItemState = "running"
+        if item.timeout is not None and not _ends_in_time(host, item):
+            old, outcome = "overdue", _end_late(item, outcome)
+        on_transition(host, item, old, outcome.state, outcome)
+        _leave(item, outcome)
         return outcome
     finally:
         item = outcome = None  # type: ignore[assignment] # as in `run_here`
@@ -209,19 +213,15 @@ def _enter(host: Runtime, item: WorkItem) -> None:
     running_job.set(item)
     item.scope.push()  # type: ignore[union-attr]
     if item.timeout is not None and not item.runs_on_loop:
-        item.limit = _limit(host, item, partial(host.run_apart, _time_out, host, item))
-        item.limit.start()
-    if signals.job_started.receivers:
-        host.notify(signals.job_started, item)
+        _limit(host, item, partial(host.run_apart, _time_out, host, item))
+    on_transition(host, item, "pending", "running")
 
 
-def _leave(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
+def _leave(item: WorkItem, outcome: Outcome) -> None:
     try:
-        if item.limit is None or not item.is_done():
-            _announce(host, item, outcome)
-            if item.has_callbacks:
-                item.release_call()  # Callbacks find nothing held that only the call needed.
-                item.set_outcome(outcome, item.scope)
+        if item.has_callbacks and not item.is_done():
+            item.release_call()  # Callbacks find nothing held that only the call needed.
+            item.set_outcome(outcome, item.scope)
         item.scope.pop(outcome.exception)  # type: ignore[union-attr]
     except BaseException as error:
         _end_anyhow(item, error)
@@ -232,44 +232,17 @@ def _end_anyhow(item: WorkItem, error: BaseException) -> None:
     item.end(Outcome("failed", exception=error))
 
 
-def _announce(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
-    if outcome.state == "succeeded":
-        if signals.job_succeeded.receivers:
-            host.notify(signals.job_succeeded, item, result=outcome.result)
-    elif outcome.state == "cancelled":
-        host.notify(signals.job_cancelled, item)
-    else:
-        host.notify(signals.job_failed, item, exception=outcome.exception)
-        if host.settings.propagate_exceptions:
-            item.mark_retrieved()
-            host.log_failure(item, cast("BaseException", outcome.exception), "failed")
-
-
-def _announce_apart(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
-    """Announce the end of a job that does not run in this thread: in a copy of its scope."""
-    is_logged = outcome.state == "failed" and host.settings.propagate_exceptions
-    if is_logged or signals.is_end_heard(host.app):
-        _tell_apart(host, item, _announce, host, item, outcome)
-
-
-def _tell_apart(host: Runtime, item: WorkItem, fn: Callable[..., object], *args: Any) -> None:
-    try:
-        item.call_in_scope(fn, *args)
-    except BaseException as error:  # its app context could not be entered, say
-        host.log_failure(item, error, "could not be announced")
-
-
 def _on_returned(
     host: Runtime, worker: Worker, pool: Pool, item: WorkItem, sent: Future[Reply]
 ) -> None:
     outcome = _outcome_there(host, pool, item, sent)
-    if item.limit is not None and not item.limit.stop():
+    if item.timeout is not None and not _ends_in_time(host, item):
         if pool.kill is None:
             outcome = _end_late(item, outcome)
         else:
             error = timeout_error(item.name, item.timeout)
             outcome = Outcome("failed", exception=error)
-    _end_there(host, worker, item, outcome)
+    _end_there(host, item, outcome)
     run_there(host, worker)
 
 
@@ -294,10 +267,11 @@ def _outcome_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply
     return outcome_of(item, broken)
 
 
-def _end_there(host: Runtime, worker: Worker, item: WorkItem, outcome: Outcome) -> None:
-    worker.counts.count_end(outcome.state)
-    if item.limit is None or not item.is_done():
-        _announce_apart(host, item, outcome)
+def _end_there(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
+    if item.is_done():  # It failed when its time was up.
+        on_transition(host, item, "overdue", outcome.state, outcome)
+    else:
+        on_transition(host, item, "running", outcome.state, outcome)
         item.set_outcome(outcome, item.scope)
     item.release()
 
@@ -306,11 +280,13 @@ def fail_waiting(host: Runtime, worker: Worker, error: BaseException) -> None:
     """End all jobs that wait for a worker, as there is none to be had: they raise *error*."""
     # To try once more for each of them could take hours.
     while (item := host.take(worker)) is not None:
-        fail_there(host, worker, item, error)
+        fail_there(host, item, error)
 
 
-def _limit(host: Runtime, item: WorkItem, on_expired: Callable[[], object]) -> TimeLimit:
-    return TimeLimit(host.clock, cast("float", item.timeout), on_expired)
+def _limit(host: Runtime, item: WorkItem, on_expired: Callable[[], object]) -> None:
+    """Have *on_expired* called in the clock's thread if the job has not ended in time from now."""
+    seconds = cast("float", item.timeout)
+    host.clock.set(item, seconds, partial(_expire, item, on_expired), item.is_running)
 
 
 def _limit_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply]) -> None:
@@ -319,11 +295,24 @@ def _limit_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply])
     on_expired: Callable[[], object] = partial(host.run_apart, _time_out, host, item)
     if pool.kill is not None:
         on_expired = partial(pool.kill, sent)
-    item.limit = limit = _limit(host, item, on_expired)
     if pool.when_ready is None:
-        limit.start()
+        _limit(host, item, on_expired)
     else:
-        pool.when_ready(sent, limit.start)
+        pool.when_ready(sent, partial(_limit, host, item, on_expired))
+
+
+def _expire(item: WorkItem, on_expired: Callable[[], object]) -> None:
+    item.reported = threading.Event()
+    if item.claim("overdue"):
+        on_expired()
+
+
+def _ends_in_time(host: Runtime, item: WorkItem) -> bool:
+    """Whether the code of a job with a timeout has ended before its time was up."""
+    is_in_time = item.claim("ended")
+    if is_in_time:
+        host.clock.drop(item)
+    return is_in_time
 
 
 def _time_out(host: Runtime, item: WorkItem) -> None:
@@ -331,16 +320,16 @@ def _time_out(host: Runtime, item: WorkItem) -> None:
     item.cancel_requested = True
     outcome = Outcome("failed", exception=timeout_error(item.name, item.timeout))
     try:
-        _announce_apart(host, item, outcome)
+        on_transition(host, item, "running", "overdue", outcome)
         item.set_outcome(outcome, item.scope)
     finally:
-        cast("TimeLimit", item.limit).is_reported.set()
+        cast("threading.Event", item.reported).set()
 
 
 def _end_late(item: WorkItem, outcome: Outcome) -> Outcome:
     """The outcome of a job that has ended after its time was up; what it raised is logged."""
     # Callbacks are part of a job, and need its scope.
-    cast("TimeLimit", item.limit).is_reported.wait()
+    cast("threading.Event", item.reported).wait()
     if outcome.exception is not None and not isinstance(outcome.exception, _STOPPED):
         what = "failed after its time was up"
         item.log(outcome.exception, what, item.scope)

@@ -298,7 +298,7 @@ def test_a_job_is_cancelled_once_however_often_it_is_asked_to(
 
     assert answers == [True] * 4
     assert future.cancel()
-    assert called == [future, future.job]
+    assert called == [future.job, future]
     assert one_worker.stats().cancelled == 1
 
 

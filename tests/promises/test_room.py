@@ -7,6 +7,7 @@ import queue
 import resource
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,21 @@ def test_submit_async_gives_up_waiting_when_it_is_told_to(
     assert not inside.waits_for_room(app)
     assert full.futures.get("key") is None
     assert full.stats().failed == 1
+
+
+def test_a_job_gives_up_waiting_for_room_although_its_loop_has_ended(
+    full: Executor, gate: Gate
+) -> None:
+    async def submit() -> Future[int] | None:
+        full.options(key="key", queue_timeout=0.01).submit_async(int)
+        return full.futures.get("key")
+
+    future = asyncio.run(submit())
+
+    assert future is not None
+    with pytest.raises(QueueFull):
+        future.result(WAIT)
+    assert full.futures.get("key") is None
 
 
 def test_a_key_is_taken_while_its_job_waits_for_room(full: Executor, gate: Gate) -> None:
