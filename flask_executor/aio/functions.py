@@ -1,4 +1,4 @@
-"""Coroutine functions, and coroutines that nobody would run."""
+"""Tells coroutine functions from others, and refuses coroutines that nobody would run."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["is_coroutine_function", "refuse_coroutine"]
 
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
-    """Whether to call *fn* gives a coroutine.
+    """Whether a call of *fn* returns a coroutine.
 
-    That of a `functools.partial`, a method, a callable object and what `asgiref.sync` marks, too.
+    *fn* may also be a `functools.partial`, a method, a callable object or marked by `asgiref.sync`.
     """
     if type(fn) is FunctionType and not fn.__dict__:
         return bool(fn.__code__.co_flags & CO_COROUTINE)
     while isinstance(fn, partial):
         fn = fn.func
-    # asgiref's name for it is that of asyncio or inspect, as the Python at hand has it.
+    # asgiref's function is asyncio's or inspect's, depending on the Python version.
     return any(map(iscoroutinefunction, (fn, type(fn).__call__)))  # pyright: ignore[reportDeprecated]
 
 
 def refuse_coroutine(name: str, coroutine: CoroutineType[Any, Any, Any]) -> NoReturn:
-    """Close *coroutine*, which the job called *name* has returned.
+    """Close *coroutine*, which the job called *name* has returned, and raise.
 
-    :raises TypeError: always; it says what to submit instead
+    :raises TypeError: always; the message says what to submit instead
     """
     if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-        coroutine.close()  # Python would warn that it was never awaited.
+        coroutine.close()  # Otherwise Python warns that it was never awaited.
     raise TypeError(
         f"the job {name!r} returned a coroutine, which nobody would run; submit the coroutine "
         f"function {coroutine.__name__!r} itself, without a lambda and without the parentheses: "

@@ -1,4 +1,4 @@
-"""The time that a coroutine may take."""
+"""The time limit of a coroutine."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ T = TypeVar("T")
 
 
 async def within(work: Coroutine[Any, Any, T], seconds: float | None, name: str) -> T:
-    """Await *work*, and cancel it when its time is up.
+    """Await *work*, and cancel it after *seconds*; None for no limit.
 
-    :raises JobTimeout: if it was, whatever came of that
+    :raises JobTimeout: if the time was up, even if *work* then returned or raised another error
     """
     limit = asyncio.timeout(None)
     try:
         async with limit:
             if seconds is not None:
                 due = asyncio.get_running_loop().time() + seconds
-                # A timer keeps the contextvars it was set in until it is due, also if it is
-                # cancelled. These are empty ones.
+                # Even a cancelled timer keeps its contextvars until it is due: give it none.
                 Context().run(limit.reschedule, due)
             result = await work
     except BaseException as error:
@@ -40,5 +39,5 @@ async def within(work: Coroutine[Any, Any, T], seconds: float | None, name: str)
 
 
 def timeout_error(name: str, seconds: float | None) -> JobTimeout:
-    """What a job fails with that takes too long."""
+    """The error of a job that takes longer than its timeout."""
     return JobTimeout(f"the job {name!r} has not ended within its {seconds} s")

@@ -23,11 +23,11 @@ __all__ = ["GRACE", "LoopThread", "error_of_skipped", "run_to_its_end"]
 
 T = TypeVar("T")
 
-# Seconds that what is cancelled at the end has to clean up.
+# Seconds that cancelled jobs and tasks have to clean up at shutdown.
 GRACE = 5.0
 
-# The loop would run in a greenlet, and as long as it did, asyncio would refuse to run any other in
-# the real thread that all of them share: no async view could be served any more.
+# All greenlets share one real thread, and asyncio runs only one loop in a real thread. While our
+# loop ran in a greenlet, asyncio would refuse all other loops, so no async view could be served.
 _NO_LOOP_UNDER_GEVENT = (
     "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
     "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout and "
@@ -37,7 +37,7 @@ _NO_LOOP_UNDER_GEVENT = (
 
 
 def error_of_skipped(task: asyncio.Task[Any]) -> BaseException:
-    """Why *task*, which is over, has not run its coroutine."""
+    """The reason why *task* has ended without running its coroutine."""
     if task.cancelled():
         return asyncio.CancelledError()
     missing = RuntimeError("the loop's task factory made a task that did not run its coroutine")
@@ -45,17 +45,17 @@ def error_of_skipped(task: asyncio.Task[Any]) -> BaseException:
 
 
 class Outcome(Protocol[T]):
-    """What a thread waits with for a coroutine; a `concurrent.futures.Future` is one."""
+    """Lets a thread wait for a coroutine; a `concurrent.futures.Future` is an example."""
 
     def done(self) -> bool:
         """Whether the coroutine has ended."""
         ...
 
     def set_result(self, result: T, /) -> None:
-        """Let the thread go on with *result*."""
+        """Wake the waiting thread, whose `result` call returns *result*."""
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """Let the thread go on with *exception*."""
+        """Wake the waiting thread, whose `result` call raises *exception*."""
 
     def result(self) -> T:
         """Wait for the end, and return the result or raise the exception."""
@@ -63,15 +63,14 @@ class Outcome(Protocol[T]):
 
 
 class LoopThread:
-    """An event loop in a daemon thread of its own, which starts at the first use.
+    """An event loop in its own daemon thread, which starts at the first use.
 
-    Where gevent has patched threads there is none: whoever would be the first to use it gets a
-    `RuntimeError`.
+    The thread does not start where gevent has patched threads: a use then raises `RuntimeError`.
 
     :param name: the thread's name
     :param loop_factory: makes the loop; None for asyncio's own
-    :param is_debug: asked at the start whether asyncio is to log what holds the loop up for longer
-        than 0.1 seconds
+    :param is_debug: called at the start; True makes asyncio log each step that blocks the loop for
+        more than 0.1 seconds
     :param on_start: called before the start
     """
 
@@ -97,13 +96,13 @@ class LoopThread:
             self._start(instead_of=None)
 
     def call(self, fn: Callable[[], object]) -> None:
-        """Have *fn* called in the loop's thread, from any thread."""
+        """Have *fn* called in the loop's thread; safe from any thread."""
         running = self._running
         while running is None or not running.mailbox.post(fn):
             running = self._start(instead_of=running)
 
     def call_if_running(self, fn: Callable[[], object]) -> None:
-        """Do as `call` does if the loop runs, and nothing else."""
+        """Do as `call` does if the loop runs; otherwise do nothing."""
         running = self._running
         if running is not None:
             running.mailbox.post(fn)
@@ -121,13 +120,13 @@ class LoopThread:
         context: Context | None = None,
         outcome: Outcome[T] | None = None,
     ) -> T:
-        """Run the coroutine of *main* on the loop, and wait for its end; in another thread.
+        """Run the coroutine of *main* on the loop and wait for it; called in another thread.
 
-        A caller that is interrupted while it waits cancels it.
+        If the caller is interrupted while it waits, the coroutine is cancelled.
 
-        :param name: that of its task
-        :param context: its contextvars; None for a copy of the caller's
-        :param outcome: gets its outcome, and waits for that; None for a new future
+        :param name: the task's name
+        :param context: the task's contextvars; None for a copy of the caller's
+        :param outcome: gets the coroutine's outcome and waits for it; None for a new future
         """
         outcome = LightFuture() if outcome is None else outcome
         tasks: list[asyncio.Task[None]] = []
@@ -140,11 +139,11 @@ class LoopThread:
         finally:
             if not outcome.done():
                 self.call_if_running(lambda: [task.cancel() for task in tasks])
-            # What is raised holds this frame: with these in it, it would hold itself.
+            # Otherwise a raised exception would hold itself through this frame.
             del outcome, start, main
 
     def stop(self, *, wait: bool = True) -> None:
-        """Cancel what still runs, close the loop, and let the thread end."""
+        """Cancel the tasks that still run, close the loop and end the thread."""
         running, self._running = self._running, None
         if running is not None:
             running.mailbox.post(running.is_over.set)
@@ -172,10 +171,10 @@ class LoopThread:
             start_thread(thread)
             running = started.result()
         except BaseException:
-            # A signal handler raised: the thread may run all the same.
+            # If a signal handler raised, the thread may run all the same.
             started.add_done_callback(_end_unused)
             raise
-        # The thread does not hold this object: when that goes, so does the thread.
+        # Ends the thread when this object is garbage-collected: the thread does not hold it.
         self._finalizer = weakref.finalize(self, running.mailbox.post, running.is_over.set)
         self._finalizer.atexit = False
         self._running = running
@@ -183,7 +182,7 @@ class LoopThread:
 
 
 class _Running(NamedTuple):
-    """A loop thread while it lasts."""
+    """A running loop thread."""
 
     thread: threading.Thread
     mailbox: Mailbox
@@ -201,13 +200,13 @@ def _serve(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
     is_debug: bool,
 ) -> None:
-    """What the thread does: run a loop until it is told that it is over."""
+    """Run a loop until `is_over` is set; the function of the loop's thread."""
 
     async def serve() -> None:
         mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()
         started.set_result(_Running(threading.current_thread(), mailbox, is_over))
         await is_over.wait()
-        # A factory that wraps tasks, or raises, has no part in closing the loop.
+        # A task factory that wraps tasks, or raises, must not take part in closing the loop.
         asyncio.get_running_loop().set_task_factory(None)
         mailbox.close()
 
@@ -225,7 +224,7 @@ def run_to_its_end(
     work: Coroutine[Any, Any, T],
     context: Context | None = None,
 ) -> T:
-    """Run *work* on *loop*, which does not run; what other tasks raise does not end it before."""
+    """Run *work* to its end on *loop*, which is not running, whatever other tasks raise."""
     task = loop.create_task(work, context=context)
     while not task.done():
         try:
@@ -264,14 +263,14 @@ async def _give_outcome(
     if_skipped: list[Callable[[asyncio.Task[None]], object]],
 ) -> None:
     if if_skipped:
-        # Left in place, the callback would cost one more turn of the loop, as the caller goes on.
+        # If the callback stayed, it would cost one more turn of the loop after the end.
         tasks[0].remove_done_callback(if_skipped.pop())
     try:
         outcome.set_result(await main())
     except BaseException as error:
         outcome.set_exception(error)
     finally:
-        # As in the frame of the caller that waits.
+        # Otherwise a raised exception would hold itself through this frame.
         del outcome, main
 
 
@@ -283,5 +282,5 @@ def _on_skipped(
 
 
 def _skip(work: Coroutine[Any, Any, None], outcome: Outcome[Any], error: BaseException) -> None:
-    work.close()  # Else Python warns that the coroutine was never awaited.
+    work.close()  # Otherwise Python warns that the coroutine was never awaited.
     outcome.set_exception(error)

@@ -20,20 +20,20 @@ __all__ = ["Mailbox"]
 
 
 class Mailbox:
-    """The calls that other threads ask an event loop for.
+    """The calls that other threads ask an event loop to make.
 
-    One wake-up of the loop serves all that have come by then: a wake-up per call is what makes
-    `asyncio.wrap_future` and `asyncio.run_coroutine_threadsafe` slow in a burst.
+    One wake-up of the loop serves all calls posted so far. `asyncio.wrap_future` and
+    `asyncio.run_coroutine_threadsafe` are slow in a burst: they wake the loop for each call.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
-        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        # Reentrant: a garbage collection at any line may log a failure and run log handlers.
         self._lock = RLock()
         self._posted: deque[Callable[[], object]] = deque()  # guarded by _lock
         self._is_waking = False  # guarded by _lock
         self._is_closed = False  # guarded by _lock
-        # Else the calls would run in the contextvars of whoever posts the first of them.
+        # Otherwise all calls would run in the contextvars of the thread that posts the first one.
         self._context = Context()
 
     @classmethod
@@ -49,13 +49,13 @@ class Mailbox:
         return mailbox
 
     def close(self) -> None:
-        """Make the calls that have come, and take no more; in the loop's thread."""
+        """Make the posted calls and take no more; called in the loop's thread."""
         with self._lock:
             self._is_closed = True
         self._deliver()
 
     def post(self, call: Callable[[], object]) -> bool:
-        """Have the loop make *call*; False, and no call, if the loop is closed."""
+        """Have the loop make *call*; return False, without a call, if the loop is closed."""
         try:
             with self._lock:
                 if self._is_closed:
@@ -66,7 +66,7 @@ class Mailbox:
                 self._is_waking = True
             return self._wake()
         except BaseException:
-            # A signal handler raised, and other threads count on this wake-up.
+            # A signal handler raised, but other threads rely on this wake-up.
             self._wake()
             raise
 
@@ -78,7 +78,7 @@ class Mailbox:
         try:
             loop.call_soon_threadsafe(self._deliver, context=self._context)
         except RuntimeError:
-            # To ask first would be a race: a loop may be closed at any time, and often is.
+            # A check before the call would be a race: a loop may be closed at any time.
             self._take()
             if not loop.is_closed():
                 raise
@@ -96,7 +96,7 @@ class Mailbox:
                     message = {"message": f"{name_of(call)} raised", "exception": error}
                     asyncio.get_running_loop().call_exception_handler(message)
         finally:
-            if posted:  # A signal handler raised, and the rest is still to be called.
+            if posted:  # A signal handler raised; the other calls are still to be made.
                 with self._lock:
                     self._posted.extendleft(reversed(posted))
                 self._wake()
@@ -108,5 +108,5 @@ class Mailbox:
         return posted
 
 
-# The mailbox that a thread used last: a thread runs one loop at a time.
+# The mailbox that each thread used last. A thread runs one loop at a time.
 _thread = threading.local()

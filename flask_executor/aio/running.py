@@ -26,17 +26,17 @@ _PATCHED_TOO_LATE = (
 
 
 def threads_are_greenlets() -> bool:
-    """Whether gevent has patched `threading`: all that are started then share a real thread."""
+    """Whether gevent has patched `threading`, so that new threads share one real thread."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-# Locks that are made at import, and the classes that are derived from one, stay what they are.
+# A later patch does not change locks made at import, nor classes derived from a lock.
 _WERE_GREENLETS = threads_are_greenlets()
 
 
 def check_patched_in_time() -> None:
-    """Refuse to work with the locks of real threads where greenlets share one.
+    """Refuse to use locks of real threads where threads are greenlets.
 
     :raises RuntimeError: if gevent has patched `threading` since this package was imported
     """
@@ -52,13 +52,12 @@ def _eventlet_has_patched() -> bool:
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop that runs in the calling thread, or in the calling greenlet; or None.
 
-    asyncio goes by the real thread, and shows the loop of one greenlet to all others there.
+    asyncio looks at the real thread, and so shows the loop of one greenlet to all its greenlets.
     """
     loop = asyncio._get_running_loop()  # noqa: SLF001 - documented for event loops
     if loop is None or not (threads_are_greenlets() or _eventlet_has_patched()):
         return loop
-    # asyncio's own loops note the thread they run in by the function that gevent or eventlet has
-    # patched.
+    # asyncio's own loops note `threading.get_ident()`, which gevent and eventlet patch.
     greenlet = getattr(loop, "_thread_id", None)
     return loop if greenlet in {None, threading.get_ident()} else None
 
@@ -78,7 +77,7 @@ def check_running_loop() -> asyncio.AbstractEventLoop:
 
 
 def warn_if_blocking(what: str, until: str) -> None:
-    """Warn who called this package if *what* is about to block an event loop of this thread."""
+    """Warn the caller of this package if *what* is about to block this thread's event loop."""
     if running_loop() is None:
         return
     level, frame = 2, sys._getframe(1)  # noqa: SLF001 - inspect's takes longer

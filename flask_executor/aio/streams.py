@@ -26,14 +26,14 @@ async def stream(
     chunksize: int,
     ordered: bool,
 ) -> AsyncGenerator[Any, None]:
-    """Submit an item at a time and yield the results.
+    """Submit the items one by one and yield the results.
 
-    With a *chunksize* above 1, *submit* is given that many items, and its result is a list.
+    With a *chunksize* above 1, *submit* gets that many items, and the job's result is a list.
 
-    Items are taken in a task of their own, so that results come while a source keeps its caller
-    waiting. Ending the iteration early cancels that task and the jobs in flight.
+    A separate task takes the items, so that results come while the source of items is slow.
+    Ending the iteration early cancels that task and the jobs in flight.
 
-    :param count_chunks: gives how many items, or chunks, may be submitted and not yet yielded
+    :param count_chunks: returns how many items, or chunks, may be submitted and not yet yielded
     """
     check_running_loop()
     room = asyncio.Semaphore(await count_chunks())
@@ -54,7 +54,7 @@ async def stream(
                 ready.put_nowait(waiter)
             else:
                 waiter.add_done_callback(ready.put_nowait)
-            del args, waiter  # This frame waits for room while others have the result.
+            del args, waiter  # Otherwise this frame keeps the result while it waits for `room`.
 
     feeder = asyncio.create_task(feed())
     feeder.add_done_callback(ready.put_nowait)  # wakes the loop below when the items run out
@@ -65,7 +65,7 @@ async def stream(
                 continue
             results, failed = await _end_of(waiter, is_chunk=chunksize > 1)
             in_flight.remove(waiter)
-            del waiter  # While a result is away, nothing here holds it.
+            del waiter  # This frame must not keep a result that was yielded.
             while results:
                 yield results.pop()
             if failed is not None:
@@ -79,7 +79,7 @@ async def stream(
 
 
 async def _end_of(waiter: Waiter[Any], *, is_chunk: bool) -> tuple[list[Any], Waiter[Any] | None]:
-    """The results of an item or a chunk, to pop from, and *waiter* if it raises after them."""
+    """The results of an item or a chunk, the last one first, and *waiter* if its job failed."""
     if not is_chunk:
         return [await waiter], None
     await asyncio.wait([waiter])
@@ -89,7 +89,7 @@ async def _end_of(waiter: Waiter[Any], *, is_chunk: bool) -> tuple[list[Any], Wa
 async def _zip(
     iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
 ) -> AsyncIterator[tuple[Any, ...]]:
-    """What `zip` is, for sync and async iterables together."""
+    """Do as `zip` does, for sync and async iterables together."""
     if not any(isinstance(iterable, AsyncIterable) for iterable in iterables):
         for args in zip(*iterables):  # noqa: B905 - as `map` does
             yield args

@@ -25,19 +25,19 @@ __all__ = ["as_sync"]
 def as_sync(
     find_loop: Callable[[], LoopThread], func: Callable[..., Coroutine[Any, Any, Any]]
 ) -> Callable[..., Any]:
-    """Make a plain function of *func* that runs it on the loop and waits for its end.
+    """Return a plain function that runs *func* on the loop and waits for its end.
 
-    It takes the place of `flask.Flask.async_to_sync`. The coroutine runs in a copy of the caller's
-    contextvars, and what it sets in them comes back. What it gives to `sync_to_async` runs in the
-    caller's thread. A caller that is interrupted while it waits cancels it.
+    This replaces `flask.Flask.async_to_sync`. The coroutine runs in a copy of the caller's
+    contextvars, and the caller gets the values that it sets. `sync_to_async` runs functions in the
+    caller's thread. If the caller is interrupted while it waits, the coroutine is cancelled.
 
-    :param find_loop: gives the loop, which a forked process has another of
+    :param find_loop: returns the loop; a forked process has another loop
     """
     if not (callable(func) and is_coroutine_function(func)):
-        # asgiref's words, so that a filter of warnings knows them.
+        # asgiref's text, so that existing warning filters match.
         warnings.warn("async_to_sync was passed a non-async-marked callable", stacklevel=2)
 
-    # Not its attributes: one of them may mark it as a coroutine function.
+    # Copy no attributes of *func*: one of them may mark it as a coroutine function.
     @functools.wraps(func, updated=())
     def run(*args: Any, **kwargs: Any) -> Any:
         if running_loop() is not None:
@@ -63,4 +63,4 @@ def _run(loop: LoopThread, call: partial[Coroutine[Any, Any, Any]]) -> Any:
         take_over(context)
         if not thread.done():  # The thread was interrupted.
             thread.hand_over()
-        del main  # What is raised holds this frame: with this in it, it would hold itself.
+        del main  # Otherwise a raised exception would hold itself through this frame.

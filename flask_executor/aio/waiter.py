@@ -1,4 +1,4 @@
-"""The await of a job: from its end to the event loop that waits for it."""
+"""Awaiting a job: how its outcome reaches the event loop that waits for it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ class Source(Protocol):
 class Waiter(asyncio.Future[T]):
     """One event loop's wait for a job: an `asyncio.Future` of the running loop.
 
-    Cancelling it before the job ends makes the job lose a waiter; the job decides what that means.
+    If it is cancelled before the job ends, the job loses a waiter and decides what to do.
     """
 
-    # A subclass, since a done callback that looks for the cancellation would cost each job one more
-    # turn of the loop.
+    # A subclass: noticing this in a done callback would cost each job one more turn of the loop.
 
     __slots__ = ("_mailbox", "_source")
 
@@ -47,7 +46,7 @@ class Waiter(asyncio.Future[T]):
         self._mailbox = mailbox
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel the wait, and leave the job."""
+        """Cancel the wait, and tell the job that it has lost a waiter."""
         if not super().cancel(msg):
             return False
         source, self._source = self._source, None
@@ -56,11 +55,11 @@ class Waiter(asyncio.Future[T]):
         return True
 
     def wake(self) -> None:
-        """Have the loop take the outcome over, from any thread; a closed loop takes nothing."""
+        """Have the loop call `settle`; safe from any thread, without effect on a closed loop."""
         self._mailbox.post(self.settle)
 
     def settle(self) -> None:
-        """Take the outcome over; in the loop's thread, when the job has ended."""
+        """Copy the job's outcome; called in the loop's thread, after the job has ended."""
         source = self._source
         if source is None or self.done():
             return
@@ -73,12 +72,12 @@ class Waiter(asyncio.Future[T]):
             self._source = None
             self.set_result(result)
         else:
-            # The source is kept, to be told when the exception is retrieved: it logs what is not.
+            # Keep the source: it logs an exception unless it is told that somebody retrieved it.
             self.set_exception(_awaitable_exception(exception))
             self._log_traceback = False
 
     def result(self) -> T:
-        """Return what the job returned, or raise what it raised."""
+        """Return the job's result, or raise its exception."""
         self._mark_retrieved()
         try:
             return super().result()
@@ -86,26 +85,26 @@ class Waiter(asyncio.Future[T]):
             del self  # The traceback of the job's exception must not keep its waiter alive.
 
     def exception(self) -> BaseException | None:
-        """Return what the job raised, or None."""
+        """Return the job's exception, or None."""
         self._mark_retrieved()
         return super().exception()
 
     def __repr__(self) -> str:
-        # asyncio's tells the result, and is logged in debug mode when a step takes long.
+        # asyncio's own repr shows the result, and is logged in debug mode when a step takes long.
         return f"<Waiter {self._state.lower()}>"
 
     def has_failed(self) -> bool:
-        """Whether to await it raises, once it is done; to ask does not count as retrieving."""
+        """Whether awaiting it, once done, raises; this check does not count as retrieving."""
         return self.cancelled() or super().exception() is not None
 
     def take_results(self) -> list[Any]:
-        """The results of a chunk, once it is done, to pop from: the last one comes first."""
+        """The results of a chunk that is done, the last one first, so that they can be popped."""
         if self._source is None:
             return [] if self.cancelled() else super().result()[::-1]  # type: ignore[index]
         return self._source._take_results()
 
     def __await__(self) -> Generator[Any, None, T]:
-        # The C code asks a future that is done for its outcome without a call of `result`.
+        # asyncio's C code reads the outcome of a done future without a call of `result`.
         self._mark_retrieved()
         return super().__await__()
 
@@ -115,10 +114,10 @@ class Waiter(asyncio.Future[T]):
 
 
 async def all_done(futures: Collection[Future[Any]], timeout: float | None) -> bool:
-    """Wait until all are done, or the time is up, and tell whether they are.
+    """Wait until all are done or the time is up, and return whether all are done.
 
-    `asyncio.wrap_future` would not do: where gevent has patched threads, it takes the greenlet that
-    ends a future for the loop's own, and does not wake the loop. See
+    `asyncio.wrap_future` does not work where gevent has patched threads: it mistakes the greenlet
+    that ends a future for the loop's own, and does not wake the loop. See
     https://github.com/gevent/gevent/issues/2213
     """
     mailbox, ended = Mailbox.of_running_loop(), asyncio.Semaphore(0)
@@ -132,7 +131,7 @@ async def all_done(futures: Collection[Future[Any]], timeout: float | None) -> b
 
 
 def _awaitable_exception(exception: BaseException) -> BaseException:
-    # As an await's own outcome this one would say that the waiter was cancelled, which it was not.
+    # Raised by an await, a CancelledError would say that the waiter was cancelled. It was not.
     if isinstance(exception, asyncio.CancelledError):
         error = RuntimeError(f"the job raised {exception!r} without being cancelled")
         error.__cause__ = exception
