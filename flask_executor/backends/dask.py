@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 __all__ = ["DaskPool"]
 
-_dask: Any = distributed  # it is typed here and there
+_dask: Any = distributed  # only parts of it are typed
 
 # Seconds to wait for a scheduler.
 _CONNECT = 10
 
 
 class DaskPool(concurrent.futures.Executor):
-    """Runs calls on a Dask cluster, with a client on a loop of its own.
+    """Runs calls on a Dask cluster, with a client on its own event loop.
 
-    Dask's own `Client.get_executor` takes keywords such as ``key`` for itself, and does not tell a
-    scheduler that was lost from a call that was cancelled.
+    Dask's `Client.get_executor` takes keywords such as ``key`` for itself, and does not distinguish
+    a lost scheduler from a cancelled call.
 
-    :param address: that of the scheduler; None for a cluster of processes on this machine
-    :param max_workers: how many processes that has; None for one for each processor
+    :param address: the scheduler's address; None for a cluster of processes on this machine
+    :param max_workers: how many processes that cluster has; None for one per processor
     :param name: the loop thread's name
     :raises OSError: if there is no scheduler at the address
     """
@@ -54,7 +54,7 @@ class DaskPool(concurrent.futures.Executor):
             raise
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call *fn* in the cluster, also if an equal call was made before.
+        """Call *fn* in the cluster, even if an equal call was made before.
 
         :raises RuntimeError: after `shutdown`
         """
@@ -68,15 +68,15 @@ class DaskPool(concurrent.futures.Executor):
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Take no more calls, and leave the cluster once those that are there have ended.
+        """Take no more calls, and leave the cluster after the last call has ended.
 
-        :param wait: whether to wait for that
-        :param cancel_futures: of no effect, as no call waits here
+        :param wait: whether to wait until then
+        :param cancel_futures: without effect, because no call waits here
         """
         with self._lock:
             is_first, self._is_shut_down = not self._is_shut_down, True
         if is_first and wait:
-            self._close()  # in this thread: as the interpreter ends, it may start no other
+            self._close()  # in this thread: an interpreter that ends may start no other
         elif is_first:
             threading.Thread(target=self._close).start()
         if wait:
@@ -98,7 +98,7 @@ class DaskPool(concurrent.futures.Executor):
         self.max_workers: int = sum((await self._client.nthreads()).values())
 
     def _start(self, call: Future[Any], fn: Callable[[], Any]) -> None:
-        # The future holds the task, which the loop holds only weakly.
+        # The future keeps the task alive: the loop holds it only weakly.
         task = asyncio.get_running_loop().create_task(self._run(call, fn))
         call.add_done_callback(lambda _: task)
 

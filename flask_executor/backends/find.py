@@ -35,14 +35,14 @@ __all__ = ["INLINE", "Backend", "Pool", "find_backend"]
 class Pool(NamedTuple):
     """An open pool.
 
-    :param submit: has one of the workers make a call; what leaves this process gets a future
-    :param shutdown: ends the workers, once calls are over; ``wait`` says whether to wait for that
+    :param submit: has a worker make a call; returns a future if the call leaves this process
+    :param shutdown: ends the workers after their calls; ``wait`` says whether to wait for that
     :param max_workers: how many calls run at a time
-    :param when_ready: calls a function once a call of the pool's can begin; None for at once
-    :param kill: ends a call of the pool's that runs; None if that cannot be done
-    :param kill_all: ends all calls that run; None as above
-    :param calls_back_freely: whether a done callback of a call may take its time and use the pool:
-        those of the stdlib's process pool may be called with a lock held
+    :param when_ready: calls a function once a given call can begin; None if calls begin at once
+    :param kill: ends a running call; None if the pool cannot do that
+    :param kill_all: ends all running calls; None if the pool cannot do that
+    :param calls_back_freely: whether a call's done callbacks may take long and use the pool; the
+        stdlib's process pool may run them with a lock held
     """
 
     submit: Callable[..., Any]
@@ -57,12 +57,12 @@ class Pool(NamedTuple):
 class Backend(NamedTuple):
     """A way to run jobs.
 
-    :param open: makes the pool. It is given the settings, the beginning of the names of threads,
-        and what gives the function that a worker in another process is to call first
-    :param in_process: whether jobs run in this process, where contexts and objects reach them as is
-    :param inline: whether they run in the thread that submits them
+    :param open: makes the pool. It gets the settings, a prefix for thread names, and a callable
+        that returns the function that a worker in another process calls first
+    :param in_process: whether jobs run in this process, and get contexts and objects as they are
+    :param inline: whether jobs run in the thread that submits them
     :param knows_main: whether workers have the ``__main__`` module of this process
-    :param opens_lightly: whether to open the pool starts nothing and connects to nothing
+    :param opens_lightly: whether opening the pool starts nothing and connects to nothing
     """
 
     open: Callable[[Settings, str, Prepare], Pool]
@@ -75,8 +75,8 @@ class Backend(NamedTuple):
 def find_backend(settings: Settings) -> Backend:
     """Look up the backend that ``EXECUTOR_TYPE`` names.
 
-    :raises InvalidSetting: if there is none of that name, or it cannot be had here
-    :raises ImportError: if it needs a package that is not installed
+    :raises InvalidSetting: if no backend has that name, or the backend cannot work here
+    :raises ImportError: if the backend needs a package that is not installed
     """
     if ":" in settings.type:
         return _custom_backend(settings)
@@ -101,9 +101,9 @@ def _thread_backend(_: Settings) -> Backend:
 
 
 def _process_backend(settings: Settings) -> Backend:
-    import multiprocessing  # noqa: PLC0415 - takes its time, and few need it
+    import multiprocessing  # noqa: PLC0415 - slow to import, and few apps need it
 
-    # To ask for the default method would settle it for everybody.
+    # Asking for the default method would fix it for the whole process.
     method = settings.mp_context or multiprocessing.get_start_method(allow_none=True)
     method = method or multiprocessing.get_all_start_methods()[0]
     return Backend(_open_processes, in_process=False, knows_main=method == "fork")
@@ -157,7 +157,7 @@ def _open_threads(settings: Settings, thread_name_prefix: str, _: Prepare) -> Po
 
 
 def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepare) -> Pool:
-    from .processes import ProcessPool  # noqa: PLC0415 - multiprocessing takes its time to import
+    from .processes import ProcessPool  # noqa: PLC0415 - multiprocessing is slow to import
 
     max_workers = settings.max_workers or _count_processors()
     pool = ProcessPool(
@@ -179,13 +179,13 @@ def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepar
 
 
 def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
-    # getattr, as type checkers go by the lowest Python
+    # getattr, because type checkers assume the lowest Python version
     open_pool = getattr(concurrent.futures, "InterpreterPoolExecutor")  # noqa: B009
-    # An interpreter begins with the path that Python starts with, which may not lead to the app.
-    # The initializer is one that is there before any module can be found.
+    # A new interpreter has Python's initial path, on which the app may be missing. The initializer
+    # is a builtin, because other modules cannot be found yet.
     code = f"import sys; sys.path[:] = {sys.path!r}"
     pool = open_pool(settings.max_workers, thread_name_prefix, initializer=exec, initargs=(code,))
-    max_workers = pool._max_workers  # noqa: SLF001 - the default, which has no other name
+    max_workers = pool._max_workers  # noqa: SLF001 - the default has no public name
     return Pool(pool.submit, pool.shutdown, max_workers)
 
 
@@ -201,13 +201,13 @@ def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
         failure = _no_scheduler(f"{settings.prefix}DASK_ADDRESS", address, error)
     else:
         return Pool(pool.submit, pool.shutdown, settings.max_workers or max(pool.max_workers, 1))
-    raise failure  # here, where *error* does not become its context
+    raise failure  # outside the except block, so that *error* does not become its context
 
 
 def _no_scheduler(key: str, address: str, error: Exception) -> Exception:
     shown = public_address(address)
     value = "an address that cannot be shown" if shown is None else repr(shown)
-    # What Dask says has the address in it, in one form or another.
+    # Dask's message contains the address in one form or another.
     reason = text_of(error) if shown == address else type(error).__name__
     failure: Exception
     if isinstance(error, OSError):
@@ -239,7 +239,7 @@ def _open_custom(
         )
     max_workers = getattr(pool, "_max_workers", None)
     max_workers = max_workers or settings.max_workers or _count_processors()
-    # Where threads inherit their creator's contextvars, they inherit none from a job's submitter.
+    # Threads that inherit their creator's contextvars inherit none from a job's submitter.
     submit = partial(_submit_from_nowhere, pool) if in_process else pool.submit
     return Pool(submit, pool.shutdown, max_workers)
 

@@ -1,4 +1,4 @@
-"""The pool of one app, and how a call gets to its workers in other processes."""
+"""The pool of one app, and the way of a call to workers in other processes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = ["LazyPool"]
 class LazyPool:
     """A pool that is opened at its first use, and again after it has broken.
 
-    :param find_app: gives the app, which the pool must not keep
-    :param name: the beginning of the names of its threads
-    :param on_first_open: called before it is first opened
-    :param on_open: called with the number of workers whenever it has been opened
+    :param find_app: returns the app, which the pool must not keep alive
+    :param name: the prefix of the names of its threads
+    :param on_first_open: called before the pool is opened for the first time
+    :param on_open: called with the number of workers after each opening
     """
 
     def __init__(
@@ -56,25 +56,25 @@ class LazyPool:
         self.pool: Pool | None = None
         """The pool, if it is open."""
         self._opening: SharedAttempt[Pool] = SharedAttempt(f"the pool of {name!r}")
-        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        # Reentrant: a garbage collection at any line may log a failure and run log handlers.
         self._replacing = RLock()
         self._has_opened = False
 
     def open(self) -> Pool:
-        """The pool, opened if it is not; never called with a lock held.
+        """The pool, which is opened if needed; never called with a lock held.
 
         :raises ExecutorClosed: if the interpreter ends
         :raises RuntimeError: if gevent has patched threads too late
-        :raises OSError: if it is on other machines, and they cannot be reached
+        :raises OSError: if the pool is on other machines that cannot be reached
         """
-        pool = self.pool  # asked for by every job
+        pool = self.pool  # the fast path: each job comes here
         if pool is not None:
             return pool
         check_patched_in_time()
         return self._opening.join(self._open)
 
     def is_open(self) -> bool:
-        """Whether there is a pool."""
+        """Whether the pool is open."""
         return self.pool is not None
 
     def is_at_hand(self) -> bool:
@@ -82,7 +82,7 @@ class LazyPool:
         return self.pool is not None or self._backend.opens_lightly
 
     def count(self) -> float:
-        """How many jobs can run at a time; 0 if that is not known before the first one."""
+        """How many jobs can run at a time; 0 if that is unknown before the first job."""
         if self.is_at_hand():
             return self.open().max_workers
         return self._settings.max_workers or 0
@@ -95,9 +95,9 @@ class LazyPool:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> tuple[WorkerSetup, bytes]:
-        """What a worker in another process is sent to run a job.
+        """The setup and the call that a worker in another process needs to run a job.
 
-        :raises NotPicklable: if the call cannot travel
+        :raises NotPicklable: if the call cannot be pickled
         :raises AppNotFound: if workers cannot find the app
         """
         knows_main = self._backend.knows_main
@@ -107,7 +107,7 @@ class LazyPool:
     def send(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Pool, Future[Any]]:
-        """Hand a call to the pool, or if that has broken, to the one that takes its place."""
+        """Hand a call to the pool; a broken pool is replaced first."""
         pool = self.open()
         try:
             return pool, pool.submit(fn, *args, **kwargs)
@@ -119,14 +119,14 @@ class LazyPool:
         return pool, pool.submit(fn, *args, **kwargs)
 
     def replace(self, broken: Pool) -> None:
-        """Have the next job open another pool."""
+        """Shut the *broken* pool down, and have the next job open another."""
         with self._replacing:
             if self.pool is broken:
                 self.pool = None
         broken.shutdown(wait=False)
 
     def kill(self) -> bool:
-        """End the calls that run, if the pool can do that."""
+        """End the running calls; return False if the pool cannot do that."""
         if self.pool is None or self.pool.kill_all is None:
             return False
         self.pool.kill_all()

@@ -1,4 +1,4 @@
-"""Worker processes that die alone."""
+"""A pool of worker processes in which a death fails one call only."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessPool"]
 
-# Under fork, a process that is started while another thread starts one inherits the other's end of
-# a pipe, which would stay open when the other has died. One that is started while a pipe is closed
-# would close it by a number that may be its own pipe's. Reentrant, as a garbage collection anywhere
-# may let go of a pool.
+# Held while a process starts or a pipe is closed. Under fork, a process that starts while another
+# starts inherits the other's pipe end, which then stays open after the other's death. A process
+# that starts while a pipe is closed would close that file number, which may be its own pipe's.
+# Reentrant: a garbage collection at any line may free a pool.
 _starting = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -45,15 +45,15 @@ _SIGNALS = {each.value: each.name for each in signal.Signals}
 
 
 class ProcessPool(concurrent.futures.Executor):
-    """A pool of worker processes, each at the other end of a pipe of its own.
+    """A pool of worker processes, each with its own pipe.
 
-    The stdlib's shares its pipes among all processes: when one dies, it is broken with all of its
-    calls. Here a process that dies, or is killed, takes only the call along that it was at.
+    The stdlib's pool shares its pipes among all processes: when one process dies, the pool is
+    broken and all calls fail. Here the death of a process fails only the call that it was running.
 
     :param max_workers: how many processes there are at a time
     :param start_method: how processes are started; None for the default
-    :param max_calls: how many calls a process gets before another takes its place
-    :param prepare: gives the function that a new process calls first
+    :param max_calls: after how many calls a process is replaced
+    :param prepare: returns the function that a new process calls first
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ProcessPool(concurrent.futures.Executor):
         weakref.finalize(self, _stop_own, os.getpid(), self._workers).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call *fn* in an idle process, or else in a new one.
+        """Call *fn* in an idle process or in a new one.
 
         :raises RuntimeError: after `shutdown`
         """
@@ -89,11 +89,11 @@ class ProcessPool(concurrent.futures.Executor):
         kwargs: dict[str, Any],
         on_progress: OnProgress | None = None,
     ) -> Future[Any]:
-        """Do as `submit`, and hand *on_progress* what the call reports while it runs.
+        """Do as `submit`, and pass the reports of the running call to *on_progress*.
 
-        A call reports by its `Reporter`. *on_progress* is called in a thread of the pool, without
-        a lock, before the call ends. If it raises, the process is killed, and the call ends with
-        what was raised. Without it, reports are dropped.
+        A call reports through its `Reporter`. *on_progress* is called in a thread of the pool,
+        without a lock, before the call ends. If *on_progress* raises, the process is killed and
+        the call fails with that exception. Without *on_progress*, reports are dropped.
 
         :raises RuntimeError: after `shutdown`
         """
@@ -102,11 +102,11 @@ class ProcessPool(concurrent.futures.Executor):
         return call
 
     def when_ready(self, call: Future[Any], fn: Callable[[], object]) -> None:
-        """Call *fn* once a process has started, is prepared, and has got *call*."""
+        """Call *fn* once a process has started, has prepared itself and has received *call*."""
         cast("_Call", call).sent.add_done_callback(lambda _: fn())
 
     def kill(self, call: Future[Any]) -> None:
-        """Kill the process that is at *call*, which ends with `WorkerDied`, if it is not over."""
+        """Kill the process that runs *call*; unless over, the call fails with `WorkerDied`."""
         with self._lock:
             worker = cast("_Call", call).worker
             if worker is not None:
@@ -114,17 +114,17 @@ class ProcessPool(concurrent.futures.Executor):
                 worker.process.kill()
 
     def kill_all(self) -> None:
-        """Kill the processes that are at a call; each of these ends with `WorkerDied`."""
+        """Kill all processes that run a call; these calls fail with `WorkerDied`."""
         with self._lock:
             for worker in self._workers - {*self._idle}:
                 worker.is_spent = True
                 worker.process.kill()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Take no more calls, and end each process after the one that it is at.
+        """Take no more calls, and end each process after its current call.
 
         :param wait: whether to wait for that
-        :param cancel_futures: of no effect: the queue in front of it lets no call wait here
+        :param cancel_futures: without effect: the queue in front of the pool lets no call wait here
         """
         with self._lock:
             self._is_shut_down = True
@@ -143,7 +143,7 @@ class ProcessPool(concurrent.futures.Executor):
         try:
             result = self._exchange(call, message)
         except BaseException as error:
-            keep_as_text(error)  # Its frames hold the message.
+            keep_as_text(error)  # The frames of *error* hold the message.
             call.set_exception(error)
         else:
             call.set_result(result)
@@ -157,11 +157,11 @@ class ProcessPool(concurrent.futures.Executor):
                 worker.connection.send(message)
                 break
             except OSError:
-                pass  # It has died.
+                pass  # The process has died.
             except BaseException:
                 self._give_back(call, worker, is_usable=True)
                 raise
-            # If it died while it was idle, it does not have the whole of the call.
+            # A process that died while it was idle did not get the whole call: try another one.
             died = None if worker.calls else worker.death_error("as it read the job")
             self._give_back(call, worker, is_usable=False)
             if died is not None:
@@ -204,14 +204,14 @@ class ProcessPool(concurrent.futures.Executor):
                 self._forget_ended()
 
     def _forget_ended(self) -> None:
-        # Called with the lock held. With the last reference to a process go the files that are
-        # open for it. `Process.close` would do that, too, and have it raise for whoever found it
-        # among `multiprocessing.active_children`.
+        # Called with the lock held. Dropping the last reference to a process closes its files.
+        # `Process.close` would close them, too, but then the process would raise errors in code
+        # that found it among `multiprocessing.active_children`.
         self._workers -= {worker for worker in self._workers if worker.has_ended()}
 
 
 class _Call(Future[Any]):
-    """A call, and which process is at it."""
+    """A call, and the process that runs it."""
 
     def __init__(self, on_progress: OnProgress | None) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class _Call(Future[Any]):
 
 
 class _Worker:
-    """A process, and this end of the pipe to it."""
+    """A process, and our end of the pipe to it."""
 
     def __init__(
         self, context: SpawnContext, prepare: Callable[[], object], others: set[_Worker]
@@ -240,10 +240,10 @@ class _Worker:
         self._death = _death_of(self.process)
 
     def wait_for(self, tag: str, when: str, on_progress: OnProgress | None = None) -> Any:
-        """Wait for the message with *tag*; hand the progress messages before it to *on_progress*.
+        """Wait for the message with *tag*; pass the progress messages before it to *on_progress*.
 
-        :raises WorkerDied: if the process dies instead, or is killed because it sends something
-            else; *when* says what it was doing
+        :param when: what the process is doing, for the error
+        :raises WorkerDied: if the process dies first, or is killed because of another message
         """
         try:
             got, payload = read_message(self._receive(when), tag)
@@ -252,7 +252,7 @@ class _Worker:
                     on_progress(payload)
                 got, payload = read_message(self._receive(when), tag)
         except BaseException as error:
-            # Its next message could be taken for the result of another call.
+            # The next message could be mistaken for the result of another call.
             self.is_spent = True
             self.process.kill()
             if isinstance(error, BadMessage):
@@ -264,7 +264,7 @@ class _Worker:
         return payload
 
     def stop(self) -> None:
-        """Have the process end after the call that it is at."""
+        """Have the process end after its current call."""
         with suppress(OSError):
             self.connection.send(None)
         with _starting:
@@ -275,18 +275,18 @@ class _Worker:
 
     def _receive(self, when: str) -> Any:
         try:
-            # What the job has started may go on, and keep the other end of the pipe open.
+            # Processes that the job has started may live on and keep the other pipe end open.
             if self.connection in wait([self.connection, self._death]):
                 return self.connection.recv()
         except (OSError, EOFError):
-            pass  # It has died.
+            pass  # The process has died.
         raise self.death_error(when)
 
     def has_ended(self) -> bool:
         return self.is_spent and not self.process.is_alive()
 
     def death_error(self, when: str) -> WorkerDied:
-        # It has closed its end of the pipe; its exit code should be there in a moment.
+        # The process has closed its pipe end; its exit code should be there in a moment.
         self.process.join(1)
         self.process.kill()
         self.process.join(1)
@@ -304,12 +304,12 @@ def _death_of(process: BaseProcess) -> int:
     """A file descriptor that is ready once the process has died."""
     try:
         return os.pidfd_open(cast("int", process.pid))
-    except (AttributeError, OSError):  # of other systems, and the like
+    except (AttributeError, OSError):  # Not every system has or allows it.
         return process.sentinel
 
 
 def _stop_own(pid: int, workers: Iterable[_Worker]) -> None:
-    if pid == os.getpid():  # In a process that was forked they are the parent's.
+    if pid == os.getpid():  # In a forked process, the workers are the parent's.
         _stop(workers)
 
 
@@ -321,10 +321,10 @@ def _stop(workers: Iterable[_Worker]) -> None:
 def _serve(
     connection: Connection, prepare: Callable[[], object], inherited: Iterable[Connection]
 ) -> None:
-    """What a worker process does."""
+    """Run calls until the parent sends None; the main function of a worker process."""
     _let_go_of_the_parent(inherited)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(BaseException):  # Each call will find out, and tell.
+    with suppress(BaseException):  # Each call will fail with the same error and report it.
         prepare()
     sending = threading.Lock()
     with suppress(OSError, EOFError):  # The parent has gone.
@@ -337,23 +337,23 @@ def _serve(
 
 
 def _let_go_of_the_parent(inherited: Iterable[Connection]) -> None:
-    # Ctrl-C reaches each process of a terminal: to end the workers is the parent's business.
+    # Ctrl-C reaches every process of a terminal, but only the parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A forked worker has the handlers of a server,
+    # A forked worker inherits the signal handlers of a server,
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # the pipes to other workers,
     for connection in inherited:
         if not connection.closed:
             connection.close()
-    # and the lists of the parent's pools. At exit it would wake their threads, which takes locks
-    # that those threads may have held when it was forked, and now hold for ever.
+    # and the lists of the parent's pools. At exit the worker would wake the threads of these pools.
+    # That takes locks which, if they were held at the fork, are never released.
     for module, pools in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
         if f"concurrent.futures.{module}" in sys.modules:
             getattr(sys.modules[f"concurrent.futures.{module}"], pools).clear()
 
 
 def _end_with_parent() -> None:
-    # Were its parent killed, a job would go on for nobody.
+    # Once the parent has been killed, nobody needs the job any more.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""What crosses the border of a process."""
+"""Calls to other processes: their messages, and the code that runs jobs there."""

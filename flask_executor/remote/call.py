@@ -32,10 +32,10 @@ def dumps_call(
     *,
     knows_main: bool,
 ) -> bytes:
-    """Pickle who a job is, how long it may take, and its call; functions go by name.
+    """Pickle the identity, the timeout and the call of a job; functions are pickled by name.
 
     :param knows_main: whether the reader has the ``__main__`` module of this process
-    :raises NotPicklable: if that cannot be done; it names the function or the argument
+    :raises NotPicklable: if that is impossible; the message names the function or the argument
     """
     try:
         return _dumps((job.id, job.name, job.key, timeout, fn, args, kwargs), knows_main=knows_main)
@@ -51,11 +51,11 @@ def dumps_call(
 
 
 class Reply(NamedTuple):
-    """How a call in another process ended, ready to travel.
+    """The outcome of a call in another process, pickled.
 
-    :param result: what it returned, pickled; if it failed, the results that a chunk had by then
-    :param error: what it raised, pickled
-    :param trace: the traceback of that, as text
+    :param result: the call's result; of a failed chunk, the results before the failure
+    :param error: the call's exception
+    :param trace: the traceback of that exception, as text and not pickled
     """
 
     result: bytes | None
@@ -64,7 +64,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def of_result(cls, result: object) -> Reply:
-        """The reply of a call that returned *result*, if that can travel."""
+        """The reply of a call that returned *result*; an error if *result* cannot be pickled."""
         try:
             return cls(_dumps(result))
         except _Unfit as error:
@@ -78,10 +78,10 @@ class Reply(NamedTuple):
 
     @classmethod
     def of_error(cls, error: BaseException, results: list[Any] | None = None) -> Reply:
-        """The reply of a call that raised *error*; *results* are those before it in a chunk."""
+        """The reply of a call that raised *error*; in a chunk, after these *results*."""
         try:
             pickled = _dumps(error)
-            # Many an exception is pickled and cannot be unpickled: its __init__ takes other things.
+            # Many exceptions can be pickled but not unpickled: __init__ takes other arguments.
             if not isinstance(pickle.loads(pickled), BaseException):
                 raise TypeError("it becomes something else")  # noqa: TRY301 - as what pickle raises
         except BaseException:
@@ -95,7 +95,7 @@ class Reply(NamedTuple):
         return cls(cls.of_result(results).result, pickled, trace_of(error))
 
     def read(self) -> tuple[Any, BaseException | None]:
-        """The result, and what was raised, there or by the reading; it has no traceback."""
+        """The result, and the exception of the call or of unpickling, without its traceback."""
         try:
             result = None if self.result is None else pickle.loads(self.result)
         except BaseException as unreadable:
@@ -110,15 +110,15 @@ class Reply(NamedTuple):
                 "the job raised an exception that cannot be read in this process "
                 f"({type(unreadable).__name__}): {self.trace.strip().rpartition(chr(10))[2]}"
             )
-        # Where tblib is at work, as in Dask, an exception is unpickled with a traceback, too.
+        # With tblib, as in Dask, an unpickled exception has a traceback.
         keep_as_text(error, self.trace)
         return result, error
 
 
 class _Unfit(Exception):
-    """Why a value cannot be pickled.
+    """Tells why a value cannot be pickled.
 
-    Never raised from the error of pickle, whose text and notes show values.
+    It is never raised from pickle's own error, whose text and notes show values.
     """
 
 
@@ -130,10 +130,10 @@ class _Pickler(pickle.Pickler):
     def __init__(self, file: BytesIO, *, knows_main: bool) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self._knows_main = knows_main
-        self.last: object = None  # what it was at when it failed; of no plain type
+        self.last: object = None  # the last object that is not of a plain type
 
     def reducer_override(self, obj: Any) -> Any:
-        """Refuse what the reader cannot find by name, and find ``fn`` behind its decorated name."""
+        """Refuse objects of a foreign ``__main__``; pickle a job's ``fn`` by the job's name."""
         self.last = obj
         module = getattr(obj, "__module__", None)
         if module == "__main__" and not self._knows_main:

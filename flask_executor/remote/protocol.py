@@ -2,13 +2,13 @@
 
 A message is a tuple of a tag and a payload:
 
-============  ========================  ======================================
-tag           payload                   sent
-============  ========================  ======================================
-``ready``     None                      once, before the first call
-``progress``  what the call reports     as often as the call reports something
-``done``      what the call returned    once, at the end of each call
-============  ========================  ======================================
+============  ====================  ==============================
+tag           payload               sent
+============  ====================  ==============================
+``ready``     None                  once, before the first call
+``progress``  a report of the call  at each report of the call
+``done``      the call's result     once, at the end of each call
+============  ====================  ==============================
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ DONE = "done"
 
 
 class BadMessage(Exception):
-    """Tells how a message differs from those of this module."""
+    """Tells how a message breaks this protocol."""
 
 
 class Reporter:
-    """Sends the messages of one call; in the worker, from any thread.
+    """Sends the messages of one call; used in the worker, safe from any thread.
 
-    :param sending: held while a message is sent; shared by the calls of a connection
+    :param sending: the lock held while a message is sent; shared by all calls of a connection
     """
 
     __slots__ = ("_connection", "_is_done", "_sending")
@@ -49,7 +49,7 @@ class Reporter:
     def progress(self, payload: object) -> None:
         """Send a progress message; do nothing once the call is done.
 
-        A thread that the call has left behind must not report to the next call.
+        A thread that outlives its call must not report for the next call.
         """
         with self._sending:
             if not self._is_done:
@@ -63,13 +63,13 @@ class Reporter:
 
 
 reporter: ContextVar[Reporter] = ContextVar("flask_executor.reporter")
-"""The reporter of the call that runs; set in worker processes only."""
+"""The reporter of the running call; set in worker processes only."""
 
 
 def read_message(message: object, expected: str) -> tuple[str, Any]:
     """Split *message* into its tag and its payload.
 
-    :param expected: the tag of the last message that is waited for; before it may come `PROGRESS`
+    :param expected: the tag that the reader waits for; `PROGRESS` messages may come before it
     :raises BadMessage: if *message* is no pair, or has another tag
     """
     if type(message) is not tuple or len(message) != 2:  # noqa: PLR2004 - a pair

@@ -1,7 +1,7 @@
-"""What runs on the far side of a process border.
+"""The code that runs jobs in a worker of another process or interpreter.
 
-A worker loads the app once. Each call then runs in an app context of its own and in contextvars of
-its own; coroutines run on a loop that lives as long as the worker.
+A worker loads the app once. Each call runs in its own app context and its own contextvars.
+Coroutines run on a loop that lives as long as the worker.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerSetup", "call_coroutine_item", "in_worker", "prepare", "run", "setup_for"]
 
-# Set by the first call: a process is a worker as a whole, and stays one.
+# Set by the first call. From then on, the whole process is a worker.
 _is_worker = threading.Event()
 _loading = threading.Lock()
 
-# Of the job that runs: seconds that it may take, and what makes the loop it runs on.
+# The running job's timeout in seconds, and the factory of the loop that the job runs on.
 _timeout: ContextVar[float | None] = ContextVar("flask_executor.timeout")
 _loop_factory: ContextVar[LoopFactory | None] = ContextVar("flask_executor.loop_factory")
 
-# The interpreter that this module was imported in. A spawned one has another; a forked one has
-# another process id.
+# Identifies the interpreter that imported this module. A spawned interpreter has another value; a
+# forked one has another process id.
 _IMPORTED = os.urandom(8).hex()
 
 
 class _RemoteJobInfo(JobInfo):
-    """What a job in a worker can know of itself; it was submitted in another process."""
+    """The information about a job in a worker; the job was submitted in another process."""
 
     __slots__ = ("_id",)
 
@@ -68,17 +68,17 @@ class _RemoteJobInfo(JobInfo):
 
     @property
     def id(self) -> str:
-        """The id that it has in that process, too."""
+        """The job's id, which is the same in both processes."""
         return self._id
 
 
 class WorkerSetup(NamedTuple):
-    """What a worker has to know of the process that sends it calls.
+    """The information that a worker needs about the process that sends calls.
 
-    :param origin: tells that process itself from a worker
-    :param app: where to find the app, such as ``"package.module:app"``; None for bare jobs
-    :param prefix: that of the config keys, for messages
-    :param name: the executor's
+    :param origin: identifies that process, to tell it from a worker
+    :param app: the import path of the app, such as ``"package.module:app"``; None for bare jobs
+    :param prefix: the prefix of the config keys, for messages
+    :param name: the executor's name
     """
 
     origin: tuple[str, int]
@@ -89,15 +89,15 @@ class WorkerSetup(NamedTuple):
 
 
 def in_worker() -> bool:
-    """Whether this process, or interpreter, is there to run the jobs of another."""
+    """Whether this process, or interpreter, runs the jobs of another one."""
     return _is_worker.is_set()
 
 
 def setup_for(app: Flask, settings: Settings, *, knows_main: bool) -> WorkerSetup:
-    """What the workers of *app* have to know; the app is found as a global of its own module.
+    """The setup for the workers of *app*, which find the app as a global of its own module.
 
-    :param knows_main: whether they have the ``__main__`` module of this process
-    :raises AppNotFound: if it is none, and ``EXECUTOR_APP`` does not say where it is
+    :param knows_main: whether the workers have the ``__main__`` module of this process
+    :raises AppNotFound: if the app is no global, and ``EXECUTOR_APP`` does not say where it is
     """
     path = None
     if settings.push_app_context:
@@ -106,7 +106,7 @@ def setup_for(app: Flask, settings: Settings, *, knows_main: bool) -> WorkerSetu
 
 
 def prepare(setup: WorkerSetup) -> None:
-    """Make this process a worker and load the app; in the worker.
+    """Make this process a worker and load the app; called in the worker.
 
     :raises AppNotFound: if the app cannot be loaded
     """
@@ -122,12 +122,12 @@ def prepare(setup: WorkerSetup) -> None:
 
 
 def run(setup: WorkerSetup, call: bytes) -> Reply:
-    """Run a call in a worker; what it raises is in the reply."""
+    """Run a call in a worker; the reply holds its result or exception."""
     return Context().run(_run, setup, call)
 
 
 def call_coroutine_item(fn: Callable[..., Any], *args: Any) -> Any:
-    """Call *fn* for an item of a chunk and run its coroutine; in a worker, inside a job."""
+    """Call *fn* for an item of a chunk and run its coroutine; called in a worker, inside a job."""
     return _call(fn, args, {})
 
 
@@ -160,7 +160,7 @@ def _load_app(path: str, prefix: str) -> Flask:
             f"the setting {prefix}APP, and the traceback, which has no texts: they may be secret)"
         )
         failure.__cause__ = TracebackText(trace_without_texts(error))
-    raise failure  # here, where *error* does not become its context
+    raise failure  # outside the except block, so that *error* does not become its context
 
 
 def _without_arguments(path: str) -> str:
@@ -185,7 +185,7 @@ def _run(setup: WorkerSetup, call: bytes) -> Reply:
 
 
 def _around_of(app: Flask | None, name: str) -> Around:
-    # What the app's own executor here has registered while the app was loaded.
+    # The functions that were registered with this process's executor while the app was loaded.
     served = None if app is None else app.extensions.get(extension_key(name))
     return () if served is None else cast("Around", served.host.around)
 
@@ -213,7 +213,7 @@ def _call(
 
 @cache
 def _runner_of(thread: int, loop_factory: LoopFactory | None) -> asyncio.Runner:  # noqa: ARG001
-    # No threading.local: in a thread of an interpreter pool, that is another one for each call.
+    # No threading.local: in a thread of an interpreter pool, each call has another one.
     runner = asyncio.Runner(loop_factory=loop_factory)
     atexit.register(runner.close)
     return runner
