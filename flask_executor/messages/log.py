@@ -14,8 +14,8 @@ __all__ = ["log_failure"]
 def log_failure(app: Flask, exception: BaseException, message: str, *args: object) -> None:
     """Log *message* with the traceback of *exception* on the app's logger.
 
-    It is called where a job must go on to its end, so it does not raise: what a log handler raises
-    goes to standard error, and what was to be logged as well.
+    It never raises, because the job must go on to its end. If a log handler raises, its exception
+    and *exception* go to standard error.
     """
     try:
         app.logger.error(message, *args, exc_info=exception)

@@ -1,7 +1,7 @@
-"""How messages and log lines name things: by name, type or number, and never by their contents.
+"""How messages and log lines show values: by name, type or number, and never by their contents.
 
-Arguments, results, keys and addresses may be secret, and so may be the text of an exception that
-tells of them. A name may be anything, too: one with a newline would forge a line of the log.
+Arguments, results, keys and addresses may be secret, and so may the text of an exception about
+them. A name may contain anything: a newline in a name would forge a line of the log.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 __all__ = ["kind_of", "name_of", "public_address", "shown_number", "shown_setting"]
 
-# Characters of a setting that is shown as it is.
+# The greatest length of a setting that is shown as it is.
 _SHORT = 100
 
-_ADDRESS = (  # Compiled at its first use: that takes longer than to import this module.
-    r"((?:[a-z][a-z0-9+.-]*://)?)"  # how to get there
+_ADDRESS = (  # Compiled at its first use: compiling takes longer than importing this module.
+    r"((?:[a-z][a-z0-9+.-]*://)?)"  # scheme
     r"(?:.*@)?"  # user and password
     r"((?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::[0-9]+)?)"  # host and port
 )
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """What the log, the signals and `current_job` call *fn*."""
+    """The name of *fn* in the log, the signals and `current_job`."""
     if type(fn) is FunctionType and fn.__name__.isprintable() and fn.__name__:
-        return fn.__name__  # of nearly every job
+        return fn.__name__  # the fast path, for nearly every job
     while isinstance(fn, partial):
         fn = fn.func
     name = getattr(fn, "__name__", None)
@@ -39,7 +39,7 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What kind of value it is."""
+    """The kind of *value*."""
     return "None" if value is None else f"a value of the type {_type_name(value)}"
 
 
@@ -56,7 +56,7 @@ def shown_setting(value: object) -> str:
 
 
 def public_address(address: str) -> str | None:
-    """An address without user and password; None if they cannot be told from the rest of it."""
+    """An address without user and password; None if they cannot be separated from the rest."""
     parts = re.fullmatch(_ADDRESS, address)
     return parts and "".join(parts.groups())
 

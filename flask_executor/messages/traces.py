@@ -1,7 +1,7 @@
-"""Exceptions that are kept, and the frames that their tracebacks would keep with them.
+"""Exceptions that futures keep, and how to free the frames of their tracebacks.
 
-A frame holds its variables, and its callers with theirs: the arguments of a job, its future, the
-stack of whoever submitted it. An exception that a future keeps is better off without.
+A frame holds its variables and the frames of its callers: the arguments of a job, its future, the
+stack of its submitter. So an exception that a future keeps should hold no frame.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "trace_without_texts",
 ]
 
-# By way of the base classes: an exception may have properties of these names, or be frozen.
+# Taken from the base classes: an exception may have properties of these names, or be frozen.
 _CAUSE, _CONTEXT, _TRACEBACK = (
     vars(BaseException)[name] for name in ("__cause__", "__context__", "__traceback__")
 )
@@ -42,11 +42,11 @@ class TracebackText(Exception):
 
 
 def keep_as_text(error: BaseException, trace: str | None = None) -> None:
-    """Have *error* hold no frame, and the text of its traceback as its cause.
+    """Replace the frames that *error* holds by a cause with the text of its traceback.
 
-    An error of this package has none: its message says all.
+    Without *trace*, an error of this package gets no text: its message says everything.
 
-    :param trace: the text, if it is at hand
+    :param trace: the text, if the caller has it
     """
     if trace is None and not isinstance(error, FlaskExecutorError):
         trace = trace_of(error)
@@ -56,7 +56,7 @@ def keep_as_text(error: BaseException, trace: str | None = None) -> None:
 
 
 def drop_frames(error: BaseException) -> None:
-    """Have *error*, and the exceptions that it refers to, hold no frame."""
+    """Remove the frames from *error* and from the exceptions that it refers to."""
     found: list[BaseException | None] = [error]
     seen: set[int] = set()
     while found:
@@ -71,7 +71,7 @@ def drop_frames(error: BaseException) -> None:
 
 
 def trace_of(error: BaseException) -> str:
-    """The text of the traceback of *error*, from the job's own code on."""
+    """The text of the traceback of *error*, beginning at the job's own code."""
     whole: TracebackType | None = _TRACEBACK.__get__(error)
     begin = whole
     while begin is not None and is_of_this_package(begin.tb_frame):
@@ -91,12 +91,12 @@ def is_of_this_package(frame: FrameType) -> bool:
 
 
 def kinds_of(error: BaseException) -> str:
-    """The type of *error*, and the types of those that led to it."""
+    """The type of *error*, and the types of the exceptions that led to it."""
     return ", caused by ".join(map(_kind_of, _chain(error)))
 
 
 def trace_without_texts(error: BaseException) -> str:
-    """The text of the traceback of *error*, and of those that led to it, without what they say."""
+    """The tracebacks of *error* and of the exceptions that led to it, without their messages."""
     return "\n".join(
         f"{''.join(traceback.format_tb(_TRACEBACK.__get__(each)))}{_kind_of(each)}\n"
         for each in reversed(_chain(error))
@@ -118,7 +118,7 @@ def _kind_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What *error* says, or if that cannot be had, its kind."""
+    """The message of *error*, or its type if the message raises."""
     try:
         return str(error)
     except Exception:

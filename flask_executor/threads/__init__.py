@@ -1,1 +1,1 @@
-"""What threads wait with and run in, and what has to be made anew after a fork."""
+"""Locks, conditions and futures for threads, a pool of threads, and the after-fork hook."""

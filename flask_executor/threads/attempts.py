@@ -1,4 +1,4 @@
-"""One attempt at a time to make something, shared by all threads that ask for it meanwhile."""
+"""One attempt at a time to make an object, shared by all threads that ask for the object."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ T = TypeVar("T")
 
 
 class SharedAttempt(Generic[T]):
-    """Makes something in the thread that asks first; the others wait for that thread alone.
+    """Makes an object in the thread that asks first; the other threads wait for that thread.
 
-    No lock is held meanwhile: to open a pool or to start a loop may take seconds, and may run code
-    of the user's.
+    No lock is held meanwhile: opening a pool or starting a loop may take seconds, and may run the
+    user's code.
 
-    :param what: names what is made, for messages
+    :param what: names the object, for messages
     """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        # Reentrant, as a garbage collection anywhere may log a failure and run log handlers.
+        # Reentrant: a garbage collection at any line may log a failure and run log handlers.
         self._lock = RLock()
         self._current: _Attempt[T] | None = None  # guarded by _lock
 
     def join(self, make: Callable[[], T]) -> T:
-        """Return what *make* returns, in this thread or in the one that is at it already.
+        """Return the result of *make*, called in this thread or already under way in another.
 
         :raises Exception: if *make* raises it; each thread that shares the attempt gets it
-        :raises RuntimeError: if *make* itself asks for what it makes
+        :raises RuntimeError: if *make* itself asks for the object that it makes
         """
         mine = current = _Attempt[T]()
         try:
@@ -54,7 +54,7 @@ class SharedAttempt(Generic[T]):
             raise
         finally:
             self._leave(mine)
-            # What is raised holds this frame: with these in it, it would hold itself.
+            # Otherwise a raised exception would hold itself through this frame.
             del mine, current
 
     def _enter(self, mine: _Attempt[T]) -> _Attempt[T]:
@@ -69,7 +69,7 @@ class SharedAttempt(Generic[T]):
 
 
 class _Attempt(LightFuture[T]):
-    """An attempt, and the thread that is at it."""
+    """An attempt, and the thread that makes it."""
 
     def __init__(self) -> None:
         super().__init__()

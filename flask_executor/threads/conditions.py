@@ -1,4 +1,4 @@
-"""What threads wait with: light, and not left locked by a signal handler that raises."""
+"""Light locks, conditions and futures; a signal handler that raises leaves none locked."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LightCondition", "LightEvent", "LightFuture", "RLock"]
 
 T = TypeVar("T")
 
-# The class of what `threading.RLock` makes: the interpreter's own, or gevent's.
+# The class behind `threading.RLock`: the interpreter's own, or gevent's.
 _RLock: Any = type(threading.RLock())
 
 if TYPE_CHECKING:
 
     class RLock:
-        """Stands for any of the classes below, as the stdlib's is final to type checkers."""
+        """Stands for the classes below: to type checkers, the stdlib's class is final."""
 
         def __enter__(self) -> bool: ...
         def __exit__(self, *error: object) -> None: ...
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 elif sys.version_info[:2] == (3, 14):
 
     class RLock(_RLock):
-        """A `threading.RLock` that is let go of when a signal handler raises as it is entered.
+        """A `threading.RLock` that is released if a signal handler raises while it is entered.
 
-        In CPython 3.14 the handler may run after `__enter__` and before the ``with`` block, which
-        leaves the lock held for ever: https://github.com/python/cpython/issues/148874
+        In CPython 3.14 the handler may run after `__enter__` and before the ``with`` block. Then
+        the lock stays held: https://github.com/python/cpython/issues/148874
         """
 
         def __enter__(self, acquire: Callable[..., object] = _RLock.acquire) -> None:
@@ -42,7 +42,7 @@ elif sys.version_info[:2] == (3, 14):
             try:
                 acquire(self)
             except BaseException:
-                # A thread that has it already need not wait for it: this counts one acquisition.
+                # If this thread owns the lock, `acquire` has counted once: an owner never waits.
                 if self._is_owned():
                     self.release()
                 raise
@@ -52,14 +52,14 @@ else:
 
 
 class LightCondition(RLock, threading.Condition):
-    """A future's `threading.Condition`, which is its own lock.
+    """A future's `threading.Condition` that is its own lock.
 
-    The stdlib's has a lock beside it, binds five methods of that and makes a deque as soon as it is
-    made: more than half of what a waiting job took, and few are ever waited for. This one makes the
-    deque when somebody waits.
+    The stdlib's condition makes a separate lock, binds five of its methods and makes a deque. That
+    was more than half the cost of a waiting job, and few jobs are ever waited for. This condition
+    makes the deque when somebody waits.
 
-    The stdlib's is entered by Python code, in the middle of which a signal handler may raise: then
-    the lock stays held for ever. This one is entered by C code.
+    The stdlib's condition is entered by Python code. If a signal handler raises in that code, the
+    lock stays held. This condition is entered by C code.
     """
 
     _waiters: deque[Any] | tuple[()] = ()
@@ -69,25 +69,25 @@ class LightCondition(RLock, threading.Condition):
         def __init__(self) -> None: ...
 
     else:
-        __init__ = RLock.__init__  # not that of Condition, which would make all of it
+        __init__ = RLock.__init__  # not Condition's, which would make all of them
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until notified, at most *timeout* seconds, and tell whether that came."""
+        """Wait for a notification, at most *timeout* seconds, and return whether it came."""
         if not self._waiters:
             self._waiters = deque()
         return threading.Condition.wait(self, timeout)
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting threads."""
         if self._waiters:
             threading.Condition.notify_all(self)
 
 
 class LightFuture(Future[T]):
-    """A `concurrent.futures.Future` that no signal handler leaves locked, as it is waited for."""
+    """A `concurrent.futures.Future` that stays unlocked if a signal handler raises in a wait."""
 
     def __init__(self) -> None:
-        # All that the stdlib's `__init__` does, but for the condition, which takes long to make.
+        # The same as the stdlib's `__init__`, except for the condition, which is slow to make.
         self._condition: threading.Condition = LightCondition()
         self._state = PENDING
         self._result: Any = None
@@ -97,17 +97,17 @@ class LightFuture(Future[T]):
 
 
 class LightEvent:
-    """A `threading.Event` for one who waits, once."""
+    """A `threading.Event` for one wait of one thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def set(self) -> None:
-        """Let the one who waits go on."""
-        with suppress(RuntimeError):  # It is set already.
+        """Wake the waiting thread."""
+        with suppress(RuntimeError):  # The event is set already.
             self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most *timeout* seconds, and tell whether it is."""
+        """Wait until it is set, at most *timeout* seconds, and return whether it is set."""
         return self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0))

@@ -1,9 +1,8 @@
-"""What has to begin afresh in a forked process.
+"""The after-fork hook, which calls registered methods in each forked process.
 
-A fork copies the memory of a process and only the thread that forks: the others are gone, and the
-locks that they held stay held. So an after-fork hook tells what counts on threads. There is one
-hook for the whole process. C code can fork without calling it, as uWSGI does unless it is told
-otherwise.
+A fork copies the memory of a process and only the thread that forks. The other threads are gone,
+and the locks that they held stay held. So objects that rely on threads register a method here.
+One hook serves the whole process. C code can fork without calling it, as uWSGI does by default.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["call_in_forked_children"]
 
-# Sets are changed by single calls of C code, from any thread.
+# Needs no lock: any thread changes the set by a single call of C code.
 _hooks: set[weakref.WeakMethod[Any]] = set()
 
 
 def call_in_forked_children(method: Callable[[], object]) -> None:
-    """Have a method called in each process forked from this one, as long as its object lives."""
+    """Have *method* called in each process forked from this one, as long as its object lives."""
     _hooks.add(weakref.WeakMethod(method, _hooks.discard))
 
 

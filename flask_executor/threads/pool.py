@@ -1,4 +1,4 @@
-"""Threads that run calls, and end when they are told to."""
+"""A pool of threads, and a safe way to start a thread."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _Call = tuple["Callable[..., object]", tuple[Any, ...]]
 
 
 class Threads:
-    """A pool of threads, each started when a call finds no other idle.
+    """A pool of threads; a call that finds no idle thread starts a new one.
 
-    The stdlib's pool makes a future for each call, and its threads hold up the end of the
-    interpreter for as long as a call takes. These need not.
+    The stdlib's pool makes a future for each call, and the interpreter cannot end before its calls
+    have ended. This pool makes no futures, and the interpreter need not wait for it.
 
-    :param max_threads: how many there are at a time; more calls wait
-    :param name: the beginning of the threads' names
-    :param daemon: whether the interpreter may end while they are at work
+    :param max_threads: how many threads there are at a time; further calls wait
+    :param name: the prefix of the threads' names
+    :param daemon: whether the interpreter may end while the threads are at work
     """
 
     def __init__(self, max_threads: int, name: str, *, daemon: bool) -> None:
@@ -43,8 +43,8 @@ class Threads:
     def run(self, fn: Callable[..., object], *args: Any) -> None:
         """Have a thread call *fn*, which must not raise.
 
-        :raises RuntimeError: after `shutdown`, or if no thread can be started and none is there
-        :raises MemoryError: if there is none for the first thread
+        :raises RuntimeError: after `shutdown`, or if the pool has no thread and can start none
+        :raises MemoryError: if there is no memory for the first thread
         """
         shared = self._shared
         with shared.lock:
@@ -55,7 +55,7 @@ class Threads:
 
     @contextmanager
     def one_more(self) -> Generator[None]:
-        """While the block runs, there may be one thread more: one of them may be in it."""
+        """Allow one thread more while the block runs: the block may occupy a pool thread."""
         shared = self._shared
         call = None
         with shared.lock:
@@ -71,18 +71,18 @@ class Threads:
                 self._max_threads -= 1
 
     def shutdown(self, *, wait: bool = True) -> None:
-        """Take no more calls; those that have come are still made.
+        """Take no more calls; the calls that were taken still run.
 
-        :param wait: whether to wait for them
+        :param wait: whether to wait for their end
         """
         _dismiss(self._shared)
         if wait:
             for thread in self._shared.threads.copy():
-                if thread.ident is not None:  # It is being started, for a call after this one.
+                if thread.ident is not None:  # None while it is being started for a later call.
                     thread.join()
 
     def _begin(self, call: _Call, *, is_new: bool) -> None:
-        """Give *call* to an idle thread, to a new one, or to the one that is idle next."""
+        """Give *call* to an idle thread, to a new one, or to the next that becomes idle."""
         shared = self._shared
         thread = None
         try:
@@ -95,7 +95,7 @@ class Threads:
                 if len(shared.threads) >= self._max_threads:
                     shared.backlog.append(call)
                     return
-                # The thread keeps its arguments as long as it lives: the call comes another way.
+                # A thread keeps its arguments until it ends, so the inbox passes the call.
                 inbox = _Inbox()
                 inbox.call = call
                 thread = threading.Thread(
@@ -105,15 +105,15 @@ class Threads:
                     daemon=self._daemon,
                 )
                 shared.threads.add(thread)
-                # Not before: some forks are told to nobody.
+                # Noted only now: some forks call no after-fork hook.
                 shared.pid = os.getpid()
-            # Without the lock: a garbage collection in the other thread may log a failure, and log
+            # Without the lock: a garbage collection in the new thread may log a failure, and log
             # handlers may submit.
             start_thread(thread)
         except (RuntimeError, MemoryError):
             if thread is None or not shared.is_left_to_others(thread, call):
                 raise
-        except BaseException:  # of a signal handler, and the thread may run all the same
+        except BaseException:  # from a signal handler; the thread may run all the same
             if thread is not None and thread.ident is None:
                 shared.threads.discard(thread)
             raise
@@ -122,14 +122,14 @@ class Threads:
 def start_thread(thread: threading.Thread) -> None:
     """Start *thread*, which inherits no contextvars of the calling thread.
 
-    :raises RuntimeError: if the system, or the interpreter as it ends, starts no more threads
-    :raises MemoryError: if there is none for its stack
+    :raises RuntimeError: if the system, or an interpreter that ends, starts no more threads
+    :raises MemoryError: if there is no memory for its stack
     """
     if threading.current_thread() is not threading.main_thread():
         _start(thread)
         return
-    # A signal handler that raises in the middle of `Thread.start` would leave a lock of the thread
-    # held, and the thread would wait for it for ever. Such handlers run in the main thread only.
+    # If a signal handler raised inside `Thread.start`, a lock would stay held for which the new
+    # thread waits. Signal handlers run in the main thread only, so another thread starts it.
     errors: list[BaseException] = []
     is_over = LightEvent()
     start_new_thread(_start_for_another, (thread, errors, is_over))
@@ -139,7 +139,7 @@ def start_thread(thread: threading.Thread) -> None:
 
 
 def _start(thread: threading.Thread) -> None:
-    # Where threads inherit their creator's contextvars, this one inherits none.
+    # If threads inherit their creator's contextvars, this one inherits none.
     Context().run(thread.start)
 
 
@@ -155,9 +155,9 @@ def _start_for_another(
 
 
 class _Inbox:
-    """Where a thread waits for its next call.
+    """Lets a thread wait for its next call.
 
-    No `queue.SimpleQueue`: gevent may have patched that and not threads.
+    No `queue.SimpleQueue`: gevent may have patched that class and not threads.
     """
 
     def __init__(self) -> None:
@@ -167,12 +167,12 @@ class _Inbox:
 
 
 class _Shared:
-    """What a pool and its threads have in common: they do not hold the pool."""
+    """The state that a pool and its threads share: the threads do not hold the pool."""
 
     def __init__(self) -> None:
-        # Reentrant, as a garbage collection anywhere may let go of a pool.
+        # Reentrant: a garbage collection at any line may free a pool.
         self.lock = RLock()  # guards all below
-        # A thread adds itself, too: it is taken out if a signal handler raises as it is started.
+        # A thread also adds itself: it is removed if a signal handler raises while it is started.
         self.threads: set[threading.Thread] = set()
         self.idle: list[_Inbox] = []
         self.backlog: deque[_Call] = deque()
@@ -180,16 +180,15 @@ class _Shared:
         self.pid = 0  # of the process that has the threads; 0 if there are none
 
     def hand_over(self, call: _Call | None) -> None:
-        """Give *call* to an idle thread, or end that; with the lock held."""
-        # Only `release` is called: at any call before, a signal handler could raise, and the thread
-        # would be lost.
+        """Give *call* to an idle thread; None ends the thread. Called with the lock held."""
+        # No call comes before `release`: a signal handler could raise there and lose the thread.
         inbox = self.idle[-1]
         del self.idle[-1]
         inbox.call = call
         inbox.has_come.release()
 
     def is_left_to_others(self, thread: threading.Thread, call: _Call) -> bool:
-        """Whether there are others that make the *call* of a thread that could not be started."""
+        """Whether other threads make the *call* of *thread*, which could not be started."""
         with self.lock:
             self.threads.discard(thread)
             if all(other.ident is None for other in self.threads):
@@ -201,7 +200,7 @@ class _Shared:
             return True
 
     def next_call(self, inbox: _Inbox) -> _Call | None:
-        """The next call for an idle thread, which waits for it; None if it is to end."""
+        """Wait for an idle thread's next call; None if the thread is to end."""
         with self.lock:
             if self.backlog:
                 return self.backlog.popleft()
@@ -226,7 +225,7 @@ def _work(shared: _Shared, inbox: _Inbox) -> None:
 
 def _dismiss(shared: _Shared) -> None:
     if shared.pid not in {0, os.getpid()}:
-        return  # A forked process has neither the threads nor perhaps the lock.
+        return  # A forked process does not have the threads, and the lock may stay held.
     with shared.lock:
         shared.is_over = True
         while shared.idle:

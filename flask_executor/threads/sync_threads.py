@@ -2,8 +2,8 @@
 
 Functions that use an object of one thread, such as an SQLite connection, have to share a thread.
 `sync_to_async` takes the thread that waits for the coroutine, or else the thread of the context, or
-else the one thread of the process. asgiref has no public way to say which threads these are: this
-module uses its private names, and no other module does.
+else the one thread of the process. asgiref has no public API to choose these threads. So this
+module uses asgiref's private names; no other module does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def _find_variable() -> tuple[ContextVar[Any], Any]:
-    # An asgiref Local keeps all in one variable, which takes much less time to read than it.
+    # An asgiref Local keeps its values in one variable, which is much faster to read.
     AsyncToSync.executors.current = None
     [(variable, value)] = copy_context().items()
     return variable, value
@@ -60,13 +60,13 @@ _UNSET: Any = object()
 _thread_local = SyncToAsync.threadlocal
 _table = SyncToAsync.context_to_thread_executor
 
-# It is inside the WeakKeyDictionary, and much cheaper to ask whether it is empty.
+# The dict inside the WeakKeyDictionary: a check whether it is empty is much cheaper.
 context_threads: dict[Any, Any] = _table.data  # type: ignore[attr-defined]
-"""The threads that contexts have, by weak references to their keys."""
+"""The threads of contexts, by weak references to their keys."""
 
 
 def leave_threads_of_submitter() -> None:
-    """Forget the threads of a job's submitter; in the job's contextvars, which are a copy."""
+    """Forget the submitter's threads; called in the job's copy of the contextvars."""
     WAITING_THREAD.set(_NO_THREAD)
     IN_PROCESS_THREAD.set(False)
     if CONTEXT_THREAD.get(None) is not None:
@@ -75,7 +75,7 @@ def leave_threads_of_submitter() -> None:
 
 @contextmanager
 def own_thread() -> Generator[None]:
-    """Give a coroutine job that runs in the block a thread of its own."""
+    """Give the coroutine job that runs in the block its own thread."""
     thread = OwnThread()
     CONTEXT_THREAD.set(thread)
     try:
@@ -85,8 +85,8 @@ def own_thread() -> Generator[None]:
 
 
 def take_over(context: Context) -> None:
-    """Set the contextvars as they are in *context*, but for the thread that waits."""
-    # As asgiref does it.
+    """Set the contextvars to their values in *context*, except for the waiting thread."""
+    # The same way as asgiref.
     for variable, value in context.items():
         if variable is not WAITING_THREAD and variable.get(_UNSET) is not value:
             variable.set(_of_this_thread(value) if type(value) is _LocalValue else value)
@@ -100,7 +100,7 @@ def _of_this_thread(local_value: Any) -> Any:
 
 
 class OwnThread:
-    """The key of a thread that calls the plain functions of one job, and starts with the first.
+    """The key of a thread that calls the plain functions of one job; the first call starts it.
 
     It costs less than a `ThreadSensitiveContext`. A coroutine job is such a key itself.
     """
@@ -108,24 +108,24 @@ class OwnThread:
     __slots__ = ("__weakref__",)
 
     _exited = False
-    """As asgiref asks of its own keys."""
+    """Read by asgiref, as on its own keys."""
 
 
 def end_thread(key: object) -> None:
     """End the thread of *key*, if there is one, once it has made the calls that it was given.
 
-    A task of a job that goes on gets another thread when it needs one, which ends with it.
+    A task that outlives its job gets a new thread when it needs one; that thread ends with it.
     """
     thread = _table.pop(key, None)  # type: ignore[call-overload]
     if thread is not None:
-        thread.shutdown(wait=False)  # To wait would block the loop.
+        thread.shutdown(wait=False)  # Waiting would block the loop.
 
 
 class WaitingThread(CurrentThreadExecutor):
-    """Has the calling thread call plain functions for a coroutine while it waits for its outcome.
+    """Has the thread that waits for a coroutine call the coroutine's plain functions.
 
-    A task that goes on after the coroutine gets a thread that waits further out, or else a new one,
-    which ends with the task.
+    A task that outlives the coroutine gets an outer waiting thread, or else a new thread, which
+    ends with the task.
     """
 
     _work_ready: threading.Condition
@@ -135,7 +135,7 @@ class WaitingThread(CurrentThreadExecutor):
     _new_thread: ThreadPoolExecutor | None = None  # guarded by _work_ready
 
     def __init__(self) -> None:
-        # All that asgiref's `__init__` does, but for its condition, which takes long to make.
+        # The same as asgiref's `__init__`, except for the condition, which is slow to make.
         self._work_thread = threading.current_thread()
         self._work_items = deque()
         self._work_ready = LightCondition()
@@ -143,7 +143,7 @@ class WaitingThread(CurrentThreadExecutor):
         self._old_executor = None
         if WAITING_THREAD.get(None) is not None:
             self._old_executor = getattr(AsyncToSync.executors, "current", None)
-        # asgiref's notes on the function that this thread calls for another coroutine, if it does.
+        # asgiref's notes on the function that this thread calls for another coroutine, if any.
         self._notes = vars(_thread_local)
 
     def done(self) -> bool:
@@ -151,12 +151,12 @@ class WaitingThread(CurrentThreadExecutor):
         return self._is_done
 
     def set_result(self, result: Any) -> None:
-        """End the waiting of the thread, which returns *result*."""
+        """Wake the waiting thread, whose `result` call returns *result*."""
         self._result = result
         self._end()
 
     def set_exception(self, exception: BaseException) -> None:
-        """End the waiting of the thread, which raises *exception*."""
+        """Wake the waiting thread, whose `result` call raises *exception*."""
         self._exception = exception
         self._end()
 
@@ -166,11 +166,11 @@ class WaitingThread(CurrentThreadExecutor):
             self._work_ready.notify_all()
 
     def result(self) -> Any:
-        """Call functions until there is the outcome; in the thread that waits."""
+        """Call functions until there is an outcome; called in the waiting thread."""
         while (item := self._next_item()) is not None:
             item.run()
             del item
-        # A task that goes on may hold this object.
+        # A task that outlives the coroutine may hold this object.
         result, self._result = self._result, None
         exception, self._exception = self._exception, None
         try:
@@ -178,18 +178,18 @@ class WaitingThread(CurrentThreadExecutor):
                 raise exception
             return result
         finally:
-            del exception  # It holds this frame.
+            del exception  # The exception holds this frame.
 
     def begin(
         self, call: Callable[[], Coroutine[Any, Any, T]], handled: BaseException | None
     ) -> Coroutine[Any, Any, T]:
-        """Make the coroutine of *call*; on the loop, in a copy of the thread's contextvars.
+        """Make the coroutine of *call*; called on the loop, in a copy of the thread's contextvars.
 
-        :param handled: the exception that the thread handles, which the coroutine sees as well
+        :param handled: the exception that the thread handles; the coroutine sees it as well
         """
         for value in copy_context().values():
             if type(value) is _LocalValue:
-                _restore_context(copy_context())  # asgiref notes the thread that each belongs to.
+                _restore_context(copy_context())  # Makes each value belong to this thread.
                 break
         WAITING_THREAD.set(_local_value(self))
         if handled is not None:
@@ -199,7 +199,7 @@ class WaitingThread(CurrentThreadExecutor):
         return call()
 
     def hand_over(self) -> None:
-        """Have another thread call the functions from now on, as this one waits no more."""
+        """Have another thread call the functions from now on: this thread no longer waits."""
         with self._work_ready:
             self._broken = True
             left, self._work_items = self._work_items, deque()
@@ -207,9 +207,9 @@ class WaitingThread(CurrentThreadExecutor):
             self._submit_to_new_thread(item.run)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Have *fn* called in the thread that waits, or in one that has taken its place.
+        """Have *fn* called in the waiting thread, or in one that has replaced it.
 
-        :raises RuntimeError: in the thread that waits
+        :raises RuntimeError: if called in the waiting thread
         """
         try:
             return super().submit(_call_with_notes, fn, *args, **kwargs)
@@ -234,8 +234,8 @@ class WaitingThread(CurrentThreadExecutor):
 
 
 def _call_with_notes(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    # asgiref notes for later code of this thread which loop the function was called for, and lets
-    # the note stand. Its own loop ends with the coroutine, but the executor's goes on.
+    # asgiref notes in this thread which loop the function was called for, and never removes the
+    # note. asgiref's own loop ends with the coroutine, but the executor's loop goes on.
     notes = vars(_thread_local)
     before = notes.copy()
     try:
@@ -259,7 +259,7 @@ async def _call_as_noted_task(
 
 
 def _local_value(current: CurrentThreadExecutor) -> Any:
-    """The value of an asgiref Local that has this attribute, in the calling thread."""
+    """The value of an asgiref Local with the attribute ``current``, in the calling thread."""
     values = {"current": current}
     return values if _LocalValue is dict else _LocalValue(threading.get_ident(), values)
 
@@ -271,7 +271,7 @@ async def _call_while_handling(
     try:
         raise handled  # noqa: TRY301 - so that sys.exc_info() has it
     except BaseException:
-        # Without this frame, which it would hold. A frozen dataclass would refuse the assignment.
+        # Drops this frame from the traceback. A frozen dataclass would refuse an assignment.
         BaseException.with_traceback(handled, trace)
         return await call()
     finally:
