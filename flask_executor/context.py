@@ -1,4 +1,4 @@
-"""The only module that knows Flask's contexts: what a job takes along, and where it runs."""
+"""The contexts that a job takes along and runs in; the only module that knows Flask's contexts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ __all__ = ["Scope", "capture", "current_app_or_none", "only_app", "unwrap"]
 
 T = TypeVar("T")
 
-# Flask 3.2 merges the request context into the app context: there, pushing an app context hides the
-# request; before, the request has a variable of its own, which the push leaves alone.
+# Flask 3.2 merges the request context into the app context, so pushing an app context hides the
+# request. Before Flask 3.2, the request has its own variable, which the push does not change.
 _MERGED = hasattr(AppContext, "has_request")
 _REQUEST_VARS: frozenset[ContextVar[Any]] = (
     frozenset() if _MERGED else frozenset({flask.globals._cv_request})
@@ -41,14 +41,14 @@ _REQUEST_VARS: frozenset[ContextVar[Any]] = (
 
 
 class Scope:
-    """What one job sees of the place that submitted it.
+    """The contextvars and the app context that one job runs in.
 
-    It runs in its own copy of the caller's contextvars and there in its own app context, with a
-    ``g`` of its own. Without *app* it is bare: no Flask context at all.
+    The job runs in its own copy of the caller's contextvars, and there in its own app context with
+    its own ``g``. Without *app* the scope is bare: it has no Flask context at all.
 
     :param context: the contextvars; the app context is in them between `push` and `pop`
-    :param g_values: what ``g`` starts with
-    :param request: the request, session and URL adapter to carry, where the contextvars don't
+    :param g_values: the values that ``g`` starts with
+    :param request: the request, session and URL adapter to carry, if the contextvars do not
     """
 
     __slots__ = ("_app", "_g_values", "_pushed", "_request", "context")
@@ -67,7 +67,7 @@ class Scope:
         self._pushed: AppContext | None = None
 
     def copy(self) -> Scope:
-        """A scope that starts as this one did, for one more piece of code to run in."""
+        """A new scope that starts as this one did, for another piece of code."""
         return Scope(self._app, self.context.copy(), self._g_values, self._request)
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
@@ -76,7 +76,7 @@ class Scope:
 
     def push(self) -> None:
         """Enter a new app context in the current contextvars."""
-        if CONTEXT_THREAD.get(None):  # of a view, or of the job that these contextvars were left by
+        if CONTEXT_THREAD.get(None):  # of a view, or of the last job in these contextvars
             leave_threads_of_submitter()
         if self._app is None:
             return
@@ -89,17 +89,17 @@ class Scope:
             vars(app_context).update(self._request)
 
     def pop(self, exc: BaseException | None) -> None:
-        """Leave the app context: teardown functions get *exc*, and what they raise is logged."""
+        """Leave the app context: teardown functions get *exc*, and their own errors are logged."""
         app_context, self._pushed = self._pushed, None
         if app_context is None:
             return
         if self._request:
-            # The request is the view's: its teardown and its uploads are not this context's to end.
+            # The request is the view's: this context must not tear it down or close its uploads.
             vars(app_context).update(dict.fromkeys(self._request))
         try:
             app_context.pop(exc)
         except BaseException as error:  # the job has ended; its outcome stands
-            # Once more current and with the request, for log handlers alone: teardown is over.
+            # Log handlers see the app context and the request again, although teardown is over.
             token = _cv_app.set(app_context)
             vars(app_context).update(self._request or {})
             try:
@@ -108,7 +108,7 @@ class Scope:
                 _cv_app.reset(token)
 
     def has_teardown(self) -> bool:
-        """Whether leaving the app context runs somebody's code."""
+        """Whether leaving the app context calls teardown functions or signal receivers."""
         return self._app is not None and bool(
             self._app.teardown_appcontext_funcs
             or appcontext_tearing_down.receivers
@@ -116,7 +116,7 @@ class Scope:
         )
 
     def is_current(self) -> bool:
-        """Whether the calling code runs in this very app context (a bare one never is)."""
+        """Whether the calling code runs in this app context; False for a bare scope."""
         return self._pushed is not None and _cv_app.get(None) is self._pushed
 
     def _call_in_app_context(self, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
@@ -128,7 +128,7 @@ class Scope:
 
 
 def unwrap(app: Flask) -> Flask:
-    """The app itself, if *app* is ``current_app``, which is another one elsewhere."""
+    """The app itself; *app* may be ``current_app``, which is another app in another context."""
     return app._get_current_object() if isinstance(app, LocalProxy) else app
 
 
@@ -139,7 +139,7 @@ def current_app_or_none() -> Flask | None:
 
 
 def only_app(apps: Collection[Flask]) -> Flask:
-    """The one app of *apps*, which an executor serves.
+    """The only app of *apps*, which an executor serves.
 
     :raises NotInitialised: if there is none, or there are several
     """
@@ -159,7 +159,7 @@ def only_app(apps: Collection[Flask]) -> Flask:
 
 
 def capture(app: Flask, settings: Settings) -> Scope:
-    """Take from the caller what a job of *app* may see, as *settings* say."""
+    """Copy the caller's contexts for a job of *app*, as *settings* say."""
     with_request = settings.push_request_context
     if not settings.push_app_context:
         context = _copy_context_without(_REQUEST_VARS | {_cv_app})
@@ -167,7 +167,7 @@ def capture(app: Flask, settings: Settings) -> Scope:
         context = copy_context()
     else:
         context = _copy_context_without(_REQUEST_VARS)
-    if WAITING_THREAD.get(None) or IN_PROCESS_THREAD.get(None):  # which most submitters are not
+    if WAITING_THREAD.get(None) or IN_PROCESS_THREAD.get(None):  # few submitters have one
         context.run(leave_threads_of_submitter)
     if not settings.push_app_context:
         return Scope(None, context)
@@ -187,7 +187,7 @@ def _g_values(app: Flask, copy_g: bool | frozenset[str]) -> dict[str, Any] | Non
     if not values:
         return None
     if copy_g is True:
-        values = values.copy()  # at once: another thread may have the same `g`
+        values = values.copy()  # in one step: another thread may change the same `g`
         for name in tuple(values):
             if name[:1] == "_":  # An extension's own state: a session, a locale, a user.
                 del values[name]
@@ -196,7 +196,7 @@ def _g_values(app: Flask, copy_g: bool | frozenset[str]) -> dict[str, Any] | Non
 
 
 def _merged_request() -> dict[str, Any] | None:
-    # AppContext.request and .session are read-only: what can be carried is behind them.
+    # AppContext.request and .session are read-only, so carry the attributes behind them.
     app_context: Any = _cv_app.get(None)
     if app_context is None or not app_context.has_request:
         return None
@@ -204,7 +204,7 @@ def _merged_request() -> dict[str, Any] | None:
 
 
 def _copy_context_without(hidden: frozenset[ContextVar[Any]]) -> Context:
-    # A variable that is set cannot be unset in a copy, so the copy is made of the others.
+    # A copy cannot unset a variable, so set the other variables in an empty context.
     context = Context()
     for var, value in copy_context().items():
         if var not in hidden:

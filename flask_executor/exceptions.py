@@ -1,4 +1,4 @@
-"""The errors this package raises: one base, each child also the builtin a caller would expect."""
+"""The errors of this package. All have one base; each is also the builtin that a caller expects."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
 
 
 class FlaskExecutorError(Exception):
-    """The base of every error that this package raises on its own account."""
+    """The base of all errors that this package defines."""
 
 
 class NotInitialised(FlaskExecutorError, RuntimeError):
-    """The executor was used before `init_app`, or cannot tell for which app."""
+    """The executor was used before `init_app`, or cannot tell which app is meant."""
 
 
 class AlreadyInitialised(FlaskExecutorError, RuntimeError):
@@ -52,7 +52,7 @@ class ExecutorClosed(FlaskExecutorError, RuntimeError):
 
 
 class QueueFull(FlaskExecutorError, queue.Full, ServiceUnavailable):
-    """As many jobs wait as may; a view that lets it pass answers 503, with ``Retry-After``."""
+    """The waiting list is full; uncaught in a view, it answers 503 with ``Retry-After``."""
 
     retry_after = 1
     """The seconds after which a client may try again."""
@@ -74,7 +74,7 @@ class NotPicklable(FlaskExecutorError, TypeError):
 
 
 class RemoteError(FlaskExecutorError, RuntimeError):
-    """Tells what a job in another process raised, where that itself could not be sent back."""
+    """Describes an exception of a job in another process that could not be sent back."""
 
 
 class WorkerDied(FlaskExecutorError, BrokenExecutor):
@@ -86,14 +86,13 @@ class JobTimeout(FlaskExecutorError, TimeoutError):
 
 
 class JobExited(FlaskExecutorError, RuntimeError):
-    """The job called `sys.exit` or raised `KeyboardInterrupt`; its ``__cause__`` is that.
+    """The job called `sys.exit` or raised `KeyboardInterrupt`; that error is the ``__cause__``.
 
-    Raised as it is, it would end the thread, the loop or the process of whoever asks for the
-    result.
+    The original error would end the thread, the loop or the process that asks for the result.
     """
 
     code: object
-    """What `sys.exit` was given; None for `KeyboardInterrupt`."""
+    """The argument of `sys.exit`; None for `KeyboardInterrupt`."""
 
     def __init__(self, description: str, code: object = None) -> None:
         super().__init__(description)
@@ -104,12 +103,12 @@ class DuplicateKey(FlaskExecutorError, ValueError):
     """A future is stored under that key already; the new job was not started."""
 
     key: Hashable = None
-    """The key. The message does not tell it."""
+    """The key. The message does not show it."""
 
 
 class NoRunningLoop(FlaskExecutorError, RuntimeError):
-    """The asyncio side was used where no event loop is running."""
+    """The asyncio API was used in a thread that runs no event loop."""
 
 
 class WaitTimeout(FlaskExecutorError, TimeoutError):
-    """The wait ended, not the job: tells a waiter's timeout from a job's own `TimeoutError`."""
+    """The wait timed out, not the job; this distinguishes it from a job's own `TimeoutError`."""

@@ -57,10 +57,10 @@ class Executor(concurrent.futures.Executor):
     """Runs jobs off the request, in the context of the Flask app.
 
     One executor may serve several apps, each with its own settings, pool and stored futures. It
-    works for the app whose context the caller is in, and where there is none, for its only app.
+    works for the app of the caller's app context, or without an app context, for its only app.
 
-    :param app: the app to initialise, which lives as long as the executor does. `init_app` does it
-        later, and leaves the app to its owner
+    :param app: the app to initialise; the executor keeps it alive. `init_app` initialises an app
+        later and does not keep it alive
     :param name: for a second executor in an app: ``mail`` reads ``MAIL_EXECUTOR_TYPE`` and so on
     :raises TypeError: if *app* is no Flask app, or *name* no str
     :raises ValueError: if *name* has other characters than letters, digits and underscores
@@ -75,7 +75,7 @@ class Executor(concurrent.futures.Executor):
         self._extension_key = extension_key(name)
         if app is not None:
             self.init_app(app)
-            self._app = unwrap(app)  # held: of Executor(Flask(__name__)), nobody else does
+            self._app = unwrap(app)  # keeps the app of Executor(Flask(__name__)) alive
 
     def init_app(self, app: Flask) -> None:
         """Read the config of *app* and make this executor available to it. Starts no thread.
@@ -96,7 +96,7 @@ class Executor(concurrent.futures.Executor):
         served = self._serve(app, settings)
         app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
         if settings.async_views:
-            # The hook that Flask documents for it.
+            # Flask documents this hook for it.
             app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]
         self._apps.add(app)
 
@@ -109,16 +109,16 @@ class Executor(concurrent.futures.Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
-        """Run ``fn(*args, **kwargs)`` in a worker, in an app context of its own.
+        """Run ``fn(*args, **kwargs)`` in a worker, in its own app context.
 
-        It sees copies of the caller's contextvars and ``g``, and the caller's request, as they are
-        now; in another process it sees none of this.
+        The job sees copies of the caller's contextvars and ``g``, and the caller's request, as they
+        are now. In another process it sees none of them.
 
         :raises TypeError: if *fn* cannot be called
         :raises NotInitialised: if there is no app to work for
         :raises ExecutorClosed: after `shutdown`, or while the interpreter ends
         :raises QueueFull: if ``EXECUTOR_MAX_PENDING`` jobs wait already
-        :raises RuntimeError: if no thread can be started, and no worker is there
+        :raises RuntimeError: if no thread can be started, and there is no worker
         """
         return self._here().submit(fn, args, kwargs)
 
@@ -138,12 +138,12 @@ class Executor(concurrent.futures.Executor):
         """Do as `submit` does, and return a future of the running event loop.
 
         The job starts at this call, awaited or not. Cancelling the future cancels a job that waits
-        for a worker, and asks a running one to stop. Where ``EXECUTOR_MAX_PENDING`` jobs wait
-        already, this one waits until there is room; the loop does not.
+        for a worker, and asks a running job to stop. If ``EXECUTOR_MAX_PENDING`` jobs wait already,
+        the job waits for admission; this does not block the loop.
 
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
-        mailbox = Mailbox.of_running_loop()  # No job without a loop to await it in.
+        mailbox = Mailbox.of_running_loop()  # Without a loop, it raises before the job starts.
         return waiter_of(self._here().submit(fn, args, kwargs, may_hold=True), mailbox)
 
     @overload
@@ -175,8 +175,8 @@ class Executor(concurrent.futures.Executor):
         """Do as `submit` does, and keep the future in `futures` under a key.
 
         Called as ``submit_stored(key, fn, *args, **kwargs)``. As in Flask-Executor 1.0, key and
-        function may also be keywords, ``future_key`` and ``fn``; after both of them these names are
-        the job's own.
+        function may also be keywords, ``future_key`` and ``fn``. If both are positional, keywords
+        of these names go to the job.
 
         :raises DuplicateKey: if a future is stored under the key; the job does not start
         """
@@ -197,20 +197,20 @@ class Executor(concurrent.futures.Executor):
         delay: float | None = None,
         queue_timeout: float | None = None,
     ) -> Options:
-        """Return the executor's ways to submit with these options; *fn* keeps all its keywords.
+        """Return an object that submits with these options; *fn* keeps all its keywords.
 
-        A job that takes longer than its *timeout* fails with `JobTimeout`. One in a worker process
-        is ended by then and a coroutine is cancelled. Elsewhere it is asked to stop, and keeps its
-        worker until it does.
+        A job that takes longer than its *timeout* fails with `JobTimeout`. A job in a worker
+        process is ended then, and a coroutine is cancelled. Any other job is asked to stop, and
+        keeps its worker until it stops.
 
         :param key: keep the future in `futures` under this key
         :param timeout: seconds that the job may run, not counting its wait for a worker; None for
             the job's own, or no limit
         :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
-        :param queue_timeout: seconds to wait for room where ``EXECUTOR_MAX_PENDING`` jobs wait
-            already, before `QueueFull`; None for none with `submit`, no limit with `submit_async`
-        :raises TypeError: if one of the numbers is none
-        :raises ValueError: if *timeout* is not above 0, or another is below 0
+        :param queue_timeout: seconds to wait for admission if ``EXECUTOR_MAX_PENDING`` jobs wait
+            already, before `QueueFull`; None for 0 with `submit`, no limit with `submit_async`
+        :raises TypeError: if one of the three times is not a number
+        :raises ValueError: if *timeout* is not above 0, or one of the others is below 0
         """
         check_timeout(timeout)
         check_wait("delay", delay)
@@ -247,16 +247,15 @@ class Executor(concurrent.futures.Executor):
     ) -> Iterator[Any]:
         """Run *fn* for every item and return the results in the order of the items.
 
-        Each item is a job that sees its own copy of what this call sees. All are submitted now, as
-        far as *buffersize* and ``EXECUTOR_MAX_PENDING`` let them, and the others as results are
-        taken.
+        Each item is a job with its own copy of the caller's contexts. This call submits as many
+        items as *buffersize* and ``EXECUTOR_MAX_PENDING`` allow; more follow as results are taken.
 
         :param timeout: seconds from this call until the last result; None for no limit
         :param chunksize: how many items make one job, which costs less; each item still has its own
-            context, but in another process
+            context, except in another process
         :param buffersize: how many items may be submitted and not yet yielded; None for all at once
         :raises WaitTimeout: from the iterator, if a result is not there in time
-        :raises QueueFull: if there is no room for a single item in time
+        :raises QueueFull: if not a single item is admitted in time
         """
         check_seconds("timeout", timeout)
         check_count("chunksize", chunksize)
@@ -292,10 +291,10 @@ class Executor(concurrent.futures.Executor):
         buffersize: int | None = None,
         ordered: bool = True,
     ) -> AsyncGenerator[Any, None]:
-        """Run *fn* for every item of sync or async iterables, to be iterated with ``async for``.
+        """Run *fn* for every item of sync or async iterables, and yield results to ``async for``.
 
-        Each item is a job that sees its own copy of what this call sees; the first ones start with
-        the iteration. Ending that early, by `aclose` or at the end of `contextlib.aclosing`,
+        Each item is a job with its own copy of the caller's contexts. The first jobs start with the
+        iteration. Ending the iteration early, by `aclose` or at the end of `contextlib.aclosing`,
         cancels the jobs in flight, as `JobFuture.cancel` does.
 
         :param chunksize: as for `map`
@@ -327,7 +326,7 @@ class Executor(concurrent.futures.Executor):
 
         The executor needs no app yet.
 
-        :param timeout: seconds that it may run as a job; see `options`
+        :param timeout: seconds that the function may run as a job; see `options`
         :raises TypeError: if *fn* cannot be called
         """
         check_timeout(timeout)
@@ -343,7 +342,7 @@ class Executor(concurrent.futures.Executor):
 
     @property
     def _max_workers(self) -> int:
-        # Dask's local scheduler reads this of the pool that it is given, as it is the stdlib's.
+        # Dask's local scheduler reads this attribute, which the stdlib's pools have.
         # Jobs of the type inline run one at a time in each thread.
         workers = self._here().host.pool.open().max_workers
         return int(workers) if workers < math.inf else 1
@@ -356,14 +355,14 @@ class Executor(concurrent.futures.Executor):
     def around_job(self, fn: A) -> A:
         """Have every job run inside a context manager that *fn* returns for it; a decorator.
 
-        *fn* is given the `JobInfo`. The context manager is entered in the job's contextvars and app
-        context, just before the job's code, and sees what that raises. If it suppresses the
-        exception, the job succeeds with None. Several are nested, the one registered first
-        outermost. The job's ``timeout`` includes the time that they take.
+        *fn* gets the `JobInfo`. The context manager is entered in the job's contextvars and app
+        context, just before the job's code, and sees an exception of that code. If it suppresses
+        the exception, the job succeeds with None. The function registered first has the outermost
+        context manager. The job's ``timeout`` includes the time of all of them.
 
-        In a coroutine job it is entered on the event loop, which it must not block. Each item of a
-        `map` has its own; in other processes, each chunk of items. There, those are entered that
-        are registered while the worker loads the app, and none without an app context.
+        In a coroutine job it is entered on the event loop, and must not block the loop. Each item
+        of a `map` has its own; in other processes, each chunk of items. A worker process uses the
+        functions registered while it loads the app; without an app context it uses none.
 
         :raises TypeError: if *fn* cannot be called, or is a coroutine function
         """
@@ -377,12 +376,12 @@ class Executor(concurrent.futures.Executor):
         return self._here().host.stats()
 
     def drain(self, timeout: float | None = None) -> None:
-        """Wait until no job is pending or running, with callbacks and teardown over.
+        """Wait until no job is pending or running, and all callbacks and teardown are over.
 
-        In an app context it waits for that app's jobs, elsewhere for those of all apps.
+        In an app context it waits for that app's jobs, otherwise for the jobs of all apps.
 
         :param timeout: seconds to wait; None for no limit
-        :raises WaitTimeout: if there are jobs left by then
+        :raises WaitTimeout: if jobs are left after that time
         :raises RuntimeError: inside a job that it would wait for
         """
         check_seconds("timeout", timeout)
@@ -395,10 +394,10 @@ class Executor(concurrent.futures.Executor):
         await drain_async(self._hosts(refused_in_job="drain"), timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs. In an app context this is for that app, elsewhere for all apps.
+        """Take no more jobs. In an app context this affects that app, otherwise all apps.
 
         :param wait: whether to wait for the jobs that are left, for at most
-            ``EXECUTOR_SHUTDOWN_TIMEOUT``; what is left then is cancelled and logged
+            ``EXECUTOR_SHUTDOWN_TIMEOUT``; jobs left after that time are cancelled and logged
         :param cancel_futures: whether to cancel the jobs that have not started; else they run
         :raises RuntimeError: inside a job that it would wait for
         """
@@ -439,7 +438,7 @@ class Executor(concurrent.futures.Executor):
         return found if found.is_usable() else self._serve(app, found.host.settings)
 
     def _hosts(self, *, refused_in_job: str | None = None) -> list[AppHost]:
-        """The current app's host, or outside an app context, those of all apps."""
+        """The host of the current app, or outside an app context, the hosts of all apps."""
         if current_app_or_none() is not None:
             hosts = [self._here().host]
         else:

@@ -1,4 +1,4 @@
-"""What the decorator leaves behind, and what a job can ask about itself."""
+"""Functions decorated as jobs, and the job that runs."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ current_job: JobInfo = cast(
 )
 """The job that the calling code is part of: its ``id``, ``name``, ``key`` and ``cancel_requested``.
 
-False where no job runs; there, any attribute raises `RuntimeError`.
+Outside a job, it is false and any attribute raises `RuntimeError`.
 """
 
 
 class JobDecorator(Protocol):
-    """What ``@executor.job()`` decorates with."""
+    """The decorator that ``executor.job()`` returns."""
 
     @overload
     def __call__(
@@ -61,12 +61,12 @@ class JobDecorator(Protocol):
 
 
 class Job(JobFunction, Generic[P, T, R]):
-    """A function that can submit itself to its executor; called, it is the plain function.
+    """A function that can submit itself to its executor; a call runs the plain function.
 
-    Made by `Executor.job`, also before the executor has an app. *T* is its result; *R* is what a
-    call returns: the same, or of a coroutine function the coroutine.
+    Made by `Executor.job`, even before the executor has an app. *T* is the type of the job's
+    result. *R* is the type that a call returns: *T*, or for a coroutine function, the coroutine.
 
-    :param timeout: seconds that it may run as a job; None for no limit
+    :param timeout: seconds that the function may run as a job; None for no limit
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Job(JobFunction, Generic[P, T, R]):
         return self.fn(*args, **kwargs)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
-        """Run it off the caller; see `Executor.submit`."""
+        """Submit the function as a job; see `Executor.submit`."""
         return self._executor.submit(self._as_function, *args, **kwargs)
 
     def submit_async(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Run it off the caller, to be awaited; see `Executor.submit_async`."""
+        """Submit the function as a job to await; see `Executor.submit_async`."""
         return self._executor.submit_async(self._as_function, *args, **kwargs)
 
     @overload
@@ -100,7 +100,7 @@ class Job(JobFunction, Generic[P, T, R]):
     def submit_stored(self, /, *, future_key: Hashable, **kwargs: Any) -> JobFuture[T]: ...
 
     def submit_stored(self, /, *args: Any, **kwargs: Any) -> JobFuture[T]:
-        """Run it off the caller and store its future; see `Executor.submit_stored`."""
+        """Submit the function as a job and store its future; see `Executor.submit_stored`."""
         if not args:
             if "future_key" not in kwargs:
                 raise TypeError("submit_stored() is missing the argument 'future_key'")
@@ -116,7 +116,7 @@ class Job(JobFunction, Generic[P, T, R]):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """Run it for every item; see `Executor.map`."""
+        """Run the function for every item; see `Executor.map`."""
         return self._executor.map(
             self._as_function,
             *iterables,
@@ -132,7 +132,7 @@ class Job(JobFunction, Generic[P, T, R]):
         buffersize: int | None = None,
         ordered: bool = True,
     ) -> AsyncGenerator[T, None]:
-        """Run it for every item, to be iterated with ``async for``; see `Executor.map_async`."""
+        """Run the function for every item, for ``async for``; see `Executor.map_async`."""
         return self._executor.map_async(
             self._as_function,
             *iterables,
@@ -143,11 +143,11 @@ class Job(JobFunction, Generic[P, T, R]):
 
     @property
     def _as_function(self) -> Callable[P, T]:
-        # To submit a coroutine function gives what comes of its coroutine.
+        # A submitted coroutine function gives the result of its coroutine.
         return cast("Callable[P, T]", self)
 
     def __reduce__(self) -> str:
-        """Travel to another process by name: what is imported there is this job again."""
+        """Pickle by name: another process imports the same job."""
         return self.fn.__qualname__
 
     def __repr__(self) -> str:

@@ -34,12 +34,12 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the config says about one executor; a field's key is *prefix* and its name in capitals.
+    """The settings of one executor; a field's config key is *prefix* and its name in capitals.
 
     Strings, as environment variables give them, are parsed strictly.
 
     :param prefix: ``EXECUTOR_``, or ``<NAME>_EXECUTOR_`` for a named executor
-    :param name: the executor's
+    :param name: the executor's name
     """
 
     prefix: str = "EXECUTOR_"
@@ -56,7 +56,7 @@ class Settings:
     max_pending: int | None = None
     shutdown_timeout: float | None = None
     app: str | None = field(default=None, repr=False)  # may hold secrets
-    dask_address: str | None = field(default=None, repr=False)  # as well
+    dask_address: str | None = field(default=None, repr=False)  # may hold secrets
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
 
@@ -64,7 +64,7 @@ class Settings:
     def from_app(cls, app: Flask, name: str = "") -> Settings:
         """Read the keys of the executor called *name*; an absent one gets its default.
 
-        :raises InvalidSetting: if a value is not what its key can be
+        :raises InvalidSetting: if a key has a value that it cannot have
         """
         prefix = f"{name.upper()}_EXECUTOR_" if name else "EXECUTOR_"
         defaults = cls()
@@ -80,12 +80,12 @@ class Settings:
 
 
 def extension_key(name: str) -> str:
-    """The key of ``app.extensions`` for what the app has of the executor called *name*."""
+    """The key in ``app.extensions`` of the app's part of the executor called *name*."""
     return f"flask_executor.{name}"
 
 
 def check_name(name: object) -> None:
-    """Refuse what is no name of an executor.
+    """Refuse a value that is no name of an executor.
 
     :raises TypeError: if *name* is no str
     :raises ValueError: if it has other characters than letters, digits and underscores
@@ -101,7 +101,7 @@ def check_name(name: object) -> None:
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Refuse what is not a number of seconds; None, for no limit, is one.
+    """Refuse a value that is not a number of seconds; None, for no limit, is accepted.
 
     :raises TypeError: if *value* is not a number
     :raises ValueError: if no thread can wait that long
@@ -112,14 +112,14 @@ def check_seconds(name: str, value: object) -> None:
         raise TypeError(
             f"{name} is {shown_number(value)}; expected a number of seconds, or None for no limit"
         )
-    if not value <= threading.TIMEOUT_MAX:  # nan is not, either
+    if not value <= threading.TIMEOUT_MAX:  # true of nan, too
         raise ValueError(
             f"{name} is {shown_number(value)}; expected a number of seconds, or None for no limit"
         )
 
 
 def check_wait(name: str, value: object) -> None:
-    """Refuse what is no time to wait; None is one.
+    """Refuse a value that is no time to wait; None is accepted.
 
     :raises TypeError: if *value* is not a number
     :raises ValueError: if it is below 0, or no thread can wait that long
@@ -130,7 +130,7 @@ def check_wait(name: str, value: object) -> None:
 
 
 def check_timeout(timeout: object) -> None:
-    """Refuse what is no time that a job may run; None, for no limit, is one.
+    """Refuse a value that is no timeout of a job; None, for no limit, is accepted.
 
     :raises TypeError: if *timeout* is not a number
     :raises ValueError: if it is not above 0, or no thread can wait that long
@@ -143,7 +143,7 @@ def check_timeout(timeout: object) -> None:
 
 
 def check_count(name: str, value: object) -> None:
-    """Refuse what is not an int above 0.
+    """Refuse a value that is not an int above 0.
 
     :raises TypeError: if *value* is not an int
     :raises ValueError: if it is below 1
@@ -154,7 +154,7 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} is {shown_number(value)}; expected an int above 0")
 
 
-# A parser returns the value of its field, or raises ValueError with what was expected.
+# A parser returns the value of its field, or raises ValueError with the expected values.
 
 
 def _backend_name(value: object) -> str:
@@ -181,7 +181,7 @@ def _address_or_none(value: object) -> str | None:
 def _start_method_or_none(value: object) -> str | None:
     if value is None:
         return None
-    import multiprocessing  # noqa: PLC0415 - takes its time, and few need it
+    import multiprocessing  # noqa: PLC0415 - slow to import, and few apps need it
 
     methods = multiprocessing.get_all_start_methods()
     if isinstance(value, str) and value in methods:
@@ -196,7 +196,7 @@ def _switch(value: object) -> bool:
 
 
 def _is_switch(value: object) -> bool:
-    # An int, since Flask's `from_prefixed_env` makes 1 of the string "1".
+    # An int, too, because Flask's `from_prefixed_env` turns the string "1" into 1.
     return isinstance(value, (bool, int, str)) and str(value).lower() in _TRUE | _FALSE
 
 

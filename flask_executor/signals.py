@@ -1,8 +1,8 @@
 """The signals that follow a job from its submission to its end.
 
 The sender is the Flask app. Every receiver gets ``executor`` and ``job``, the `JobInfo` that
-`current_job` stands for inside the job. A receiver that raises is logged on ``app.logger`` and
-disturbs neither the job nor the other receivers.
+`current_job` stands for inside the job. If a receiver raises, its error is logged on
+``app.logger``; the job and the other receivers go on.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ job_cancelled: NamedSignal = _signals.signal(
 
 
 def is_end_heard(app: Flask) -> bool:
-    """Whether *app* has a receiver of a signal that is sent at the end of a job that ran."""
+    """Whether *app* has a receiver of a signal that is sent after a job has run."""
     if not (job_succeeded.receivers or job_failed.receivers or job_cancelled.receivers):
-        return False  # which is cheaper to ask
+        return False  # the cheap check first
     return (
         job_succeeded.has_receivers_for(app)
         or job_failed.has_receivers_for(app)
@@ -60,10 +60,10 @@ def is_end_heard(app: Flask) -> bool:
 
 
 def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
-    """Call each receiver of *signal* for *app* on its own: what one raises goes to the log."""
+    """Call each receiver of *signal* for *app*; if one raises, log the error and go on."""
     for receiver in signal.receivers_for(app):
         try:
             app.ensure_sync(receiver)(app, **values)
-        except BaseException as error:  # the job is to end as its own code did
+        except BaseException as error:  # A receiver must not change how the job ends.
             name = name_of(receiver)
             log_failure(app, error, "Receiver %s of the signal %r raised", name, signal.name)

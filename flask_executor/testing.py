@@ -1,7 +1,7 @@
 """Helpers for the tests of an app that has an executor.
 
 With ``EXECUTOR_TYPE = "inline"`` each job runs at once in the thread that submits it, with the same
-futures and contexts as elsewhere; here is how to see which jobs an app submitted.
+futures and contexts as elsewhere. `recorded_jobs` shows which jobs an app submitted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RecordedJob:
 
     @property
     def key(self) -> Hashable | None:
-        """The key it is stored under, if it is."""
+        """The key that its future is stored under; None if it is not stored."""
         return self.future.key
 
 
@@ -45,7 +45,7 @@ class RecordedJob:
 def recorded_jobs(executor: Executor) -> Generator[list[RecordedJob]]:
     """Collect the jobs submitted to *executor* while the block runs, from any thread or app.
 
-    The jobs run as they would anyway::
+    The jobs run as usual::
 
         with recorded_jobs(executor) as jobs:
             client.post("/reports", data={"month": "2026-11"})

@@ -1,4 +1,4 @@
-"""Calls with the context managers around them that `Executor.around_job` has registered."""
+"""Calls inside the context managers that `Executor.around_job` has registered."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_around(fn: Callable[..., Any]) -> None:
 
 
 def enter_around(stack: ExitStack[Any], around: Around, job: JobInfo) -> None:
-    """Enter on *stack* what each function of *around* makes for *job*, the first one outermost.
+    """Enter on *stack* the context manager of each function in *around*, the first one outermost.
 
     :raises TypeError: if a function returns no context manager
     """
@@ -53,12 +53,12 @@ def call_around(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Call *fn*; None if a context manager suppresses what it raises, as in a ``with`` block."""
+    """Call *fn*; return None if a context manager suppresses its exception."""
     stack: ExitStack[bool] = ExitStack()
     with stack:
         enter_around(stack, around, job)
         result = fn(*args, **kwargs)
-        if type(result) is CoroutineType:  # Told here, where context managers hear of it.
+        if type(result) is CoroutineType:  # Raises here, so that context managers see it.
             refuse_coroutine(job.name, result)
         return result
     return None
@@ -71,7 +71,7 @@ async def await_around(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Do as `call_around` does with a coroutine function, and await its coroutine."""
+    """Do as `call_around` does for a coroutine function, and await its coroutine."""
     stack: ExitStack[bool] = ExitStack()
     with stack:
         enter_around(stack, around, job)

@@ -33,7 +33,7 @@ class ChunkFailed(Exception):
 class Chunk:
     """Calls a function for each item.
 
-    :param call: what is called with the arguments of an item, and calls *fn* where it is to run
+    :param call: called with the arguments of each item; calls *fn* in the right contexts
     """
 
     def __init__(self, fn: Callable[..., Any], call: Callable[..., Any]) -> None:
@@ -42,13 +42,13 @@ class Chunk:
         self.__name__: str = name_of(fn)
 
     def __call__(self, *items: tuple[Any, ...]) -> list[Any]:
-        """Call it with each tuple of arguments; inside a job."""
+        """Call the function with each tuple of arguments; called inside a job."""
         return self.call_around((), running_job.get(), items)
 
     def call_around(
         self, around: Around, job: JobInfo, items: tuple[tuple[Any, ...], ...]
     ) -> list[Any]:
-        """Do so with context managers around all items; they see what an item raises."""
+        """Call the function for all items inside context managers, which see an item's error."""
         results: list[Any] = []
         call, result = self._call, None
         try:
@@ -62,7 +62,7 @@ class Chunk:
                         refuse_coroutine(self.__name__, result)
                     results.append(result)
                 return results
-            raise RuntimeError(  # noqa: TRY301 - told as what an item raises is
+            raise RuntimeError(  # noqa: TRY301 - reported like an item's exception
                 "a context manager of around_job suppressed what an item of a chunk raised, and "
                 "the items after it have not run"
             )
@@ -73,7 +73,7 @@ class Chunk:
 
 
 def call_in_copy(scope: Scope, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call *fn* as the job at hand, in a copy of *scope*: contextvars and an app context."""
+    """Call *fn* as the running job, in a copy of *scope*: contextvars and an app context."""
     scope = scope.copy()
     return scope.context.run(_call_item, scope, running_job.get(), fn, args)
 
@@ -86,7 +86,7 @@ def _call_item(scope: Scope, job: JobInfo, fn: Callable[..., Any], args: tuple[A
         if isinstance(job, WorkItem) and (around := job.host.around):
             return call_around(around, job, fn, args, {})
         result = fn(*args)
-        if type(result) is CoroutineType:  # Told here, where teardown functions hear of it.
+        if type(result) is CoroutineType:  # Raises here, so that teardown functions see it.
             refuse_coroutine(job.name, result)
         return result
     finally:

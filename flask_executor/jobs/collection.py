@@ -24,19 +24,19 @@ State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 class FutureCollection:
     """Futures by key; safe from any thread.
 
-    A key that is not there is answered with None.
+    For an unknown key, the methods return None.
 
-    :param max_length: how many to keep. Adding one more drops those that are done, oldest first;
-        one that is not done is never dropped. None for no limit
+    :param max_length: how many futures to keep; None for no limit. Adding one more drops done
+        futures, oldest first. A future that is not done is never dropped
     """
 
     def __init__(self, max_length: int | None = 50) -> None:
         self.max_length = max_length
-        self._lock = RLock()  # as JobQueue's, which says why
+        self._lock = RLock()  # reentrant: a garbage collection may run log handlers
         # Flask-Shell2HTTP reads it. Guarded by _lock.
         self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}
-        # The keys of those that are done; guarded by _lock. Taken out at the front, which a dict
-        # looks for beyond all that were there before.
+        # The keys of done futures; guarded by _lock. They are removed at the front, which a plain
+        # dict finds slowly: it searches past all removed keys.
         self._done: OrderedDict[Hashable, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class FutureCollection:
     def add(self, key: Hashable, future: concurrent.futures.Future[Any]) -> None:
         """Keep *future* under *key*.
 
-        :raises DuplicateKey: if there is one under that key
+        :raises DuplicateKey: if a future is stored under *key*
         :raises TypeError: if *future* is no future, or *key* cannot be a key
         """
         if not isinstance(future, concurrent.futures.Future):
@@ -64,36 +64,36 @@ class FutureCollection:
                 raise _duplicate(key, self._futures[key])
             self._futures[key] = future
             dropped = self._take_excess()
-        # Freed outside the lock, since a future that goes may log its failure.
+        # Freed outside the lock: a future that is freed may log its failure.
         del dropped
-        # The plain method: an executor's own book-keeping needs no app context.
+        # The stdlib's method: an executor's own book-keeping needs no app context.
         concurrent.futures.Future.add_done_callback(future, partial(self._on_done, key))
 
     def _after_fork(self) -> None:
         """Note which futures are done; in a forked process, where they fail without callbacks."""
         self._lock = RLock()
         for future in self._futures.values():
-            future._condition = threading.Condition()  # Somebody may have held the lock.
+            future._condition = threading.Condition()  # A thread may have held the old lock.
         done = [key for key, future in self._futures.items() if future.done()]
         self._done = OrderedDict.fromkeys(done)
 
     def get(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
-        """The future under *key*, which stays."""
+        """The future under *key*, which stays stored."""
         return self._futures.get(key)
 
     def pop(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
-        """Take the future under *key* out."""
+        """Remove the future under *key* and return it."""
         with self._lock:
             self._done.pop(key, None)
             return self._futures.pop(key, None)
 
     def state(self, key: Hashable) -> State | None:
-        """How far the job is: pending, running, succeeded, failed or cancelled."""
+        """The job's state: pending, running, succeeded, failed or cancelled."""
         future = self.get(key)
         return None if future is None else state_of(future)
 
     def _state(self, key: Hashable) -> str | None:
-        # Flask-Executor 1.0 documents this way to ask for the state that the stdlib keeps.
+        # Flask-Executor 1.0 documents this method. It returns the stdlib's own state.
         future = self.get(key)
         return None if future is None else future._state
 
@@ -129,7 +129,7 @@ class FutureCollection:
             del future  # The traceback of its exception must not keep it alive.
 
     def exception(self, key: Hashable, timeout: float | None = None) -> BaseException | None:
-        """Wait for the job and return what it raised, as its future's `exception` does.
+        """Wait for the job and return its exception, as its future's `exception` does.
 
         :param timeout: seconds to wait; None for no limit
         """
@@ -172,12 +172,12 @@ def _duplicate(key: Hashable, stored: concurrent.futures.Future[Any]) -> Duplica
 
 
 def after_fork(futures: FutureCollection) -> None:
-    """Have *futures* note which are done; in a forked process, which calls no callbacks."""
+    """Have *futures* note which are done; called in a forked process."""
     futures._after_fork()
 
 
 def check_key(key: Hashable) -> None:
-    """Refuse what cannot be the key of a future.
+    """Refuse a value that cannot be the key of a future.
 
     :raises TypeError: if *key* is None or cannot be hashed
     """
@@ -187,8 +187,8 @@ def check_key(key: Hashable) -> None:
 
 
 def state_of(future: concurrent.futures.Future[Any]) -> State:
-    """How far *future* is, in one word."""
-    # Asked once: with done() and its like one after the other, it could change in between.
+    """The state of *future*, in one word."""
+    # Read once: the state could change between calls of done(), running() and cancelled().
     state = future._state
     if state == FINISHED:
         return "succeeded" if future._exception is None else "failed"

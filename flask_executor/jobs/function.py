@@ -1,4 +1,4 @@
-"""What is known of a decorated function, whoever submits it."""
+"""A decorated function and its options as a job."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["JobFunction", "gives_coroutine"]
 
 
 class JobFunction:
-    """A function, and how it is to run as a job.
+    """A function, and how it runs as a job.
 
-    :param timeout: seconds that it may run; None for no limit
+    :param timeout: seconds that the function may run; None for no limit
     """
 
     def __init__(self, fn: Callable[..., Any], *, timeout: float | None = None) -> None:
@@ -29,7 +29,7 @@ class JobFunction:
 
 
 def gives_coroutine(fn: Callable[..., Any]) -> bool:
-    """Whether to call *fn* gives a coroutine."""
+    """Whether a call of *fn* returns a coroutine."""
     if isinstance(fn, JobFunction):
         return fn.is_coroutine_function
     return is_coroutine_function(fn)

@@ -11,8 +11,8 @@ __all__ = ["id_of"]
 
 _MILLISECOND = 1_000_000  # in nanoseconds
 _RANDOM_BITS = (1 << 62) - 1
-# Spreads addresses, which differ by small multiples of 16, over all bits: 2 ** 64 by the golden
-# ratio, as in Knuth's multiplicative hashing.
+# 2 ** 64 divided by the golden ratio, as in Knuth's multiplicative hashing: spreads addresses over
+# all bits, although they differ by small multiples of 16.
 _ODD = 0x9E3779B97F4A7C15
 
 _process = 0  # a random number of this process
@@ -29,9 +29,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def id_of(nanoseconds: int, address: int) -> str:
-    """The id of a job that was submitted so many nanoseconds after the epoch.
+    """The id of a job that was submitted at *nanoseconds* after the epoch.
 
-    :param address: tells jobs apart that one process submits at the same time
+    :param address: distinguishes jobs that one process submits at the same time
     """
     milliseconds, rest = divmod(nanoseconds, _MILLISECOND)
     # The 12 bits after the milliseconds are the fraction of a millisecond (method 3 of the RFC).

@@ -17,11 +17,11 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Calls a function when its time has come, in the loop's thread, once for each key."""
+    """Calls a function at its time, in the loop's thread; one timer for each key."""
 
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
-        self._timers: dict[Hashable, asyncio.TimerHandle] = {}  # changed by the loop alone
+        self._timers: dict[Hashable, asyncio.TimerHandle] = {}  # changed in the loop's thread only
 
     def start(self) -> None:
         """Start the loop's thread, so that `set` starts none."""
@@ -36,12 +36,12 @@ class Clock:
     ) -> None:
         """Call *fn* after *seconds*, unless *key* is dropped first.
 
-        :param is_wanted: asked in the loop's thread, when the timer is set
+        :param is_wanted: called in the loop's thread; if it returns False, no timer is set
         """
         self._loop.call(partial(self._set, key, time.monotonic() + seconds, fn, is_wanted))
 
     def drop(self, key: Hashable) -> None:
-        """Forget the call that was set for *key*."""
+        """Cancel the timer of *key*."""
         self._loop.call_if_running(partial(self._drop, key))
 
     def _set(
@@ -50,7 +50,7 @@ class Clock:
         if key in self._timers or not is_wanted():
             return
         seconds = max(due - time.monotonic(), 0)
-        # A timer keeps its contextvars until it is due, also if it is cancelled: these are empty.
+        # Even a cancelled timer keeps its contextvars until it is due: give it none.
         self._timers[key] = asyncio.get_running_loop().call_later(
             seconds, self._on_timer, key, fn, context=Context()
         )

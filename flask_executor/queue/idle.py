@@ -16,16 +16,16 @@ __all__ = ["IdleWaiters"]
 
 
 class IdleWaiters:
-    """The futures of those who wait until a queue is idle.
+    """The futures with which threads and loops wait until a queue is idle.
 
-    :param lock: the queue's
+    :param lock: the queue's lock
     :param is_busy: tells whether the queue has jobs; called with the lock held
     """
 
     def __init__(self, lock: AbstractContextManager[object], is_busy: Callable[[], bool]) -> None:
         self._lock = lock
         self._is_busy = is_busy
-        self._futures: list[Future[None]] = []  # guarded by _lock, but for a look
+        self._futures: list[Future[None]] = []  # guarded by _lock, except for a first look
 
     def add(self) -> Future[None]:
         """A future that is done once the queue is idle."""
@@ -39,13 +39,13 @@ class IdleWaiters:
         return future
 
     def wake(self) -> None:
-        """Let all go on if the queue is idle; without the lock."""
+        """End all waits if the queue is idle; called without the lock."""
         while self._futures:
             with self._lock:
                 if self._is_busy() or not self._futures:
                     return
                 future = self._futures[-1]
-            with suppress(InvalidStateError):  # It is given up, or another thread was faster.
+            with suppress(InvalidStateError):  # The waiter gave up, or another thread was faster.
                 future.set_result(None)
             with self._lock:
                 if future in self._futures:

@@ -13,7 +13,7 @@ __all__ = ["ReadyQueue"]
 
 
 class ReadyQueue:
-    """A queue whose head is taken without a lock; all other uses need the lock of its owner.
+    """A queue whose head is taken without a lock; all other uses need the owner's lock.
 
     Jobs are added to `entries` and taken from there: a signal handler that raises in a method of
     this class could lose a job.
@@ -59,7 +59,7 @@ class ReadyQueue:
         left, stale = self._kept, 0
         try:
             with suppress(IndexError):
-                # All in one call: between two, a signal handler could raise and lose a job.
+                # One call for all: between two calls, a signal handler could raise and lose a job.
                 self._kept.extend(iter(self.entries.popleft, None))
             pending = [item for item in self._kept if item.is_pending()]
             stale = len(self._kept) - len(pending)

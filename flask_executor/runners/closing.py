@@ -1,4 +1,4 @@
-"""The end of an app's executor: what still runs, what is cancelled, and what the log says of it."""
+"""The shutdown of an app's executor, also at exit, and the wait until it has no jobs."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ __all__ = [
 
 
 class Deadline:
-    """The time that queues have to end, all of them together."""
+    """The common time limit for the end of several queues."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
     def left(self, seconds: float | None) -> float | None:
-        """What is left of so many seconds; None for no limit."""
+        """The part of *seconds* that is left; None for no limit."""
         return None if seconds is None else max(self._began + seconds - time.monotonic(), 0)
 
 
 def shutdown(
     host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Callable[[], Deadline] = Deadline
 ) -> None:
-    """Take no more jobs; what waits still runs, unless it is to be cancelled.
+    """Take no more jobs; pending jobs still run, unless *cancel_futures* is set.
 
-    With ``EXECUTOR_SHUTDOWN_TIMEOUT`` the wait ends then: what is left is given up, and logged.
+    The wait ends after ``EXECUTOR_SHUTDOWN_TIMEOUT``: jobs that are left are given up and logged.
     """
     with host.queue.lock:
         host.queue.is_closed = True
     for admit in host.queue.admission.take_outsiders():
-        admit()  # They will find it closed.
+        admit()  # The submitters will find the queue closed.
     host.queue.tell_if_idle()
     if cancel_futures:
         _cancel_pending(host)
@@ -68,7 +68,7 @@ def shutdown(
     except TimeoutError:
         host.queue.is_given_up = True
         _give_up(host)
-    except BaseException:  # Ctrl-C: idle workers are not to be waited for
+    except BaseException:  # Ctrl-C: do not wait for idle workers.
         left = [
             _summary(pending(host.queue), "pending ", "left"),
             _summary(at_work(host.queue), "running ", "left to run on"),
@@ -80,10 +80,10 @@ def shutdown(
 
 
 def drain(hosts: Iterable[Runtime], timeout: float | None) -> None:
-    """Wait until no host has jobs, with callbacks and teardown over.
+    """Wait until no host has jobs, and all callbacks and teardown are over.
 
     :param timeout: seconds to wait; None for no limit
-    :raises WaitTimeout: if there are jobs left by then
+    :raises WaitTimeout: if jobs are left after that time
     """
     deadline = Deadline()
     waits = {host: host.queue.idle() for host in hosts}
@@ -116,11 +116,11 @@ def refuse_in_job(hosts: Iterable[Runtime], what: str) -> None:
 def finish_before_exit(host: Runtime) -> None:
     """Have *host* shut down before the interpreter ends.
 
-    :raises ExecutorClosed: if it ends already
+    :raises ExecutorClosed: if the interpreter ends already
     """
-    # As in the stdlib, what waits runs first. Hooks run last registered first, so this one runs
-    # before that which ends the stdlib's pools, and before threads are joined. It is the private
-    # hook that concurrent.futures uses, for want of another. A forked process has it, too.
+    # As in the stdlib, pending jobs run first. The hook registered last runs first, so this one
+    # runs before the stdlib ends its pools, and before threads are joined. There is no public hook:
+    # concurrent.futures uses the same private one. A forked process inherits the hook.
     ref = weakref.ref(host)
 
     def finish() -> None:
@@ -140,7 +140,7 @@ def _deadline_at_exit() -> Deadline:
 
 
 def _cancel_pending(host: Runtime) -> list[WorkItem]:
-    # From the end: the next one to start is the last to be cancelled, if it has not.
+    # From the end, so that the next job to start is cancelled last, unless it has started.
     return [item for item in reversed(pending(host.queue)) if item.cancel()]
 
 
@@ -178,7 +178,7 @@ def _log(host: Runtime, message: str, lost: Iterable[str]) -> None:
 
 
 def _summary(items: Iterable[WorkItem], what: str, outcome: str) -> str:
-    """Say "3 pending jobs cancelled (2 report, 1 mail)", or nothing of none."""
+    """Say "3 pending jobs cancelled (2 report, 1 mail)", or "" if there are no items."""
     counts = Counter(item.name for item in items)
     names = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     jobs = "job" if counts.total() == 1 else "jobs"

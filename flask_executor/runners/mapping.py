@@ -19,22 +19,22 @@ __all__ = ["Results", "Submit", "result_of", "results_of_chunk"]
 
 
 class Submit(Protocol):
-    """Submits the call of an item, or of a chunk of them."""
+    """Submits the call of an item, or of a chunk of items."""
 
     def __call__(self, args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
-        """A job for *args*; *queue_timeout* is how many seconds to wait for room."""
+        """Submit a job for *args*, and wait at most *queue_timeout* seconds for its admission."""
         ...
 
 
 class Results:
     """Submits calls; `each` yields their results.
 
-    The first jobs are submitted when this is made, before anybody iterates: as many as *buffersize*
-    and the room in the queue allow. More follow as results are taken.
+    The constructor submits the first jobs, before anybody iterates: as many as *buffersize* and the
+    queue allow. More follow as results are taken.
 
     :param buffersize: how many jobs may be submitted and not yet yielded; None for any number
     :param timeout: seconds from now to the last result; None for no limit
-    :param read: what comes of a job, or raises what the job raised, within some seconds
+    :param read: returns the results of a job, or raises the job's exception, within some seconds
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Results:
             raise
 
     def each(self) -> Iterator[Any]:
-        """The results; what has not started is cancelled when this is closed."""
+        """Yield the results; closing the iterator cancels the jobs that have not started."""
         try:
             while self._futures:
                 yield from self._read(self._futures.popleft(), self._left())
@@ -71,10 +71,10 @@ class Results:
             try:
                 args = next(self._calls)
             except StopIteration:
-                self._calls = iter(())  # A zip keeps arguments, and a result may be one of them.
+                self._calls = iter(())  # A zip keeps arguments alive; one may be a result, too.
                 return
             try:
-                # With no other job to wait for it waits for room.
+                # Waits for admission only if there is no other job to wait for.
                 queue_timeout = 0 if self._futures else self._left()
                 self._futures.append(self._submit(args, queue_timeout))
             except QueueFull:
@@ -92,31 +92,31 @@ class Results:
 
 
 def result_of(future: JobFuture[Any], timeout: float | None) -> Iterable[Any]:
-    """The result of a job, alone."""
+    """The result of a job, as the only item."""
     try:
         return _popped([future.result(timeout)])
     finally:
         future.cancel()
-        del future  # The traceback of its exception must not keep it alive.
+        del future  # The traceback of the job's exception must not keep it alive.
 
 
 def results_of_chunk(future: JobFuture[list[Any]], timeout: float | None) -> Iterable[Any]:
-    """The results of a chunk of items, up to one that failed."""
+    """The results of a chunk of items, up to the item that failed."""
     try:
         error = future.exception(timeout)
         results = take_results(future)
     finally:
         future.cancel()
-        del future  # as above
+        del future  # The traceback must not keep it alive.
     yield from _popped(results)
     try:
         if error is not None:
             raise error
     finally:
-        del error  # Its traceback holds this frame.
+        del error  # The traceback holds this frame.
 
 
 def _popped(results: list[Any]) -> Iterator[Any]:
-    """Each result, from the last to the first; one that was yielded is not held here."""
-    # Calls results.pop() that often, with no code of ours between two items.
+    """Each result, from the last to the first; a yielded result is not kept here."""
+    # Calls results.pop() once per result, with no Python code between two items.
     return starmap(results.pop, repeat((), len(results)))
