@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .aio.functions import is_coroutine_function
 from .aio.loop import GRACE
 from .aio.streams import stream
 from .exceptions import InheritedJob
@@ -18,9 +19,9 @@ from .jobs.function import JobFunction, gives_coroutine
 from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
 from .messages.shown import kind_of
-from .queue.overview import known
-from .queue.worker import current_worker
-from .remote.worker import call_coroutine_item, in_worker, run
+from .queue.queue import known
+from .queue.workers import current_worker
+from .remote.here import in_worker
 from .runners.coroutines import call_coroutine_function
 from .runners.mapping import Results, result_of, results_of_chunk
 from .runners.transitions import on_transition
@@ -122,10 +123,10 @@ class AppExecutor:
             if is_bounded and not may_hold:
                 dispatch.room.reserve(item, queue_timeout, is_delayed=delay is not None)
             on_transition(host, item, "new", "pending", call=(fn, args, kwargs))
-            if may_hold and is_bounded:
-                dispatch.put(item, delay, may_hold=True, hold_timeout=hold_timeout, is_open=is_open)
-            else:
-                dispatch.put(item, delay, is_open=is_open)
+            may_be_held = may_hold and is_bounded
+            dispatch.put(
+                item, delay, may_hold=may_be_held, hold_timeout=hold_timeout, is_open=is_open
+            )
         except BaseException:
             if is_bounded:
                 dispatch.room.give_back(item)
@@ -144,12 +145,16 @@ class AppExecutor:
     def _set_call(self, item: WorkItem, fn: Callable[..., Any]) -> None:
         """Have *item* make the call where it is to be made."""
         host = self.host
-        if item.timeout is None and isinstance(fn, JobFunction):
-            item.timeout = fn.timeout
-        is_coroutine = gives_coroutine(fn)
+        if isinstance(fn, JobFunction):
+            is_coroutine = fn.is_coroutine_function
+            if item.timeout is None:
+                item.timeout = fn.timeout
+        else:
+            is_coroutine = is_coroutine_function(fn)
         if not host.in_process:
-            item.args = host.pool.pack(item, item.timeout, fn, item.args, item.kwargs or {})
-            item.fn, item.kwargs = run, None
+            call = (item.timeout, fn, item.args, item.kwargs or {})
+            item.fn, item.args = host.pool.remote.pack(item, *call)
+            item.kwargs = None
             if is_coroutine and item.timeout is not None:
                 item.timeout += GRACE  # over there it is cancelled in time, and then cleans up
         elif not is_coroutine:
@@ -224,7 +229,7 @@ class AppExecutor:
             if self.host.in_process:
                 call = partial(call_in_copy, scope, fn)
             elif gives_coroutine(fn):
-                call = partial(call_coroutine_item, fn)
+                call = self.host.pool.remote.for_items(fn)
             fn = Chunk(fn, call)
 
         def submit(args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:

@@ -24,7 +24,7 @@ from .jobs.collection import FutureCollection, check_key
 from .jobs.future import waiter_of
 from .messages.shown import kind_of
 from .options import Options
-from .remote.worker import in_worker
+from .remote.here import in_worker
 from .runners.closing import Deadline, drain, drain_async, refuse_in_job
 from .runners.host import AppHost
 from .settings import (
@@ -435,7 +435,9 @@ class Executor(concurrent.futures.Executor):
             raise NotInitialised(
                 f"{self!r} is not initialised for the app {app.name!r}; call executor.init_app(app)"
             )
-        return found if found.is_usable() else self._serve(app, found.host.settings)
+        if found.host.in_process or found.is_usable():
+            return found
+        return self._serve(app, found.host.settings)
 
     def _hosts(self, *, refused_in_job: str | None = None) -> list[AppHost]:
         """The host of the current app, or outside an app context, the hosts of all apps."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.utils import import_string
@@ -32,7 +32,7 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # what these make takes long
 class Settings:
     """The settings of one executor; a field's config key is *prefix* and its name in capitals.
 
@@ -55,8 +55,8 @@ class Settings:
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     max_pending: int | None = None
     shutdown_timeout: float | None = None
-    app: str | None = field(default=None, repr=False)  # may hold secrets
-    dask_address: str | None = field(default=None, repr=False)  # may hold secrets
+    app: str | None = None
+    dask_address: str | None = None
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
 

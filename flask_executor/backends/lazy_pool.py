@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..aio.running import check_patched_in_time
 from ..exceptions import WorkerDied
-from ..remote.call import dumps_call
-from ..remote.worker import prepare, setup_for
 from ..threads.attempts import SharedAttempt
 from ..threads.conditions import RLock
 
@@ -19,8 +16,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from ..jobs.info import JobInfo
-    from ..remote.worker import WorkerSetup
+    from ..remote.calls import RemoteCalls
     from ..settings import Settings
     from .find import Backend, Pool
 
@@ -46,19 +42,23 @@ class LazyPool:
         on_first_open: Callable[[], object],
         on_open: Callable[[float], object],
     ) -> None:
-        self._find_app = find_app
         self._settings = settings
         self._backend = backend
         self._name = name
         self._on_first_open = on_first_open
         self._on_open = on_open
-        self._setup: WorkerSetup | None = None
         self.pool: Pool | None = None
         """The pool, if it is open."""
         self._opening: SharedAttempt[Pool] = SharedAttempt(f"the pool of {name!r}")
         # Reentrant: a garbage collection at any line may log a failure and run log handlers.
         self._replacing = RLock()
         self._has_opened = False
+        if not backend.in_process:
+            from ..remote.calls import RemoteCalls  # noqa: PLC0415 - few apps need it
+
+            knows_main = backend.knows_main
+            self.remote: RemoteCalls = RemoteCalls(find_app, settings, knows_main=knows_main)
+            """Packs the calls that leave this process."""
 
     def open(self) -> Pool:
         """The pool, which is opened if needed; never called with a lock held.
@@ -86,23 +86,6 @@ class LazyPool:
         if self.is_at_hand():
             return self.open().max_workers
         return self._settings.max_workers or 0
-
-    def pack(
-        self,
-        job: JobInfo,
-        timeout: float | None,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[WorkerSetup, bytes]:
-        """The setup and the call that a worker in another process needs to run a job.
-
-        :raises NotPicklable: if the call cannot be pickled
-        :raises AppNotFound: if workers cannot find the app
-        """
-        knows_main = self._backend.knows_main
-        call = dumps_call(job, timeout, fn, args, kwargs, knows_main=knows_main)
-        return self._setup_here(), call
 
     def send(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -147,11 +130,5 @@ class LazyPool:
             self.pool = pool
         return self.pool
 
-    def _setup_here(self) -> WorkerSetup:
-        if self._setup is None:
-            knows_main = self._backend.knows_main
-            self._setup = setup_for(self._find_app(), self._settings, knows_main=knows_main)
-        return self._setup
-
     def _prepare(self) -> Callable[[], object]:
-        return partial(prepare, self._setup_here())
+        return self.remote.prepare()

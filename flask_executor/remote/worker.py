@@ -31,6 +31,7 @@ from ..messages.traces import TracebackText, kinds_of, trace_without_texts
 from ..settings import extension_key
 from ..threads.sync_threads import own_thread
 from .call import Reply
+from .here import become_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-__all__ = ["WorkerSetup", "call_coroutine_item", "in_worker", "prepare", "run", "setup_for"]
+__all__ = ["WorkerSetup", "call_coroutine_item", "prepare", "run", "setup_for"]
 
 # Set by the first call. From then on, the whole process is a worker.
 _is_worker = threading.Event()
@@ -88,11 +89,6 @@ class WorkerSetup(NamedTuple):
     loop_factory: LoopFactory | None
 
 
-def in_worker() -> bool:
-    """Whether this process, or interpreter, runs the jobs of another one."""
-    return _is_worker.is_set()
-
-
 def setup_for(app: Flask, settings: Settings, *, knows_main: bool) -> WorkerSetup:
     """The setup for the workers of *app*, which find the app as a global of its own module.
 
@@ -115,7 +111,7 @@ def prepare(setup: WorkerSetup) -> None:
             "the pool runs its calls in the process that submits them, and was taken for one that "
             f"does not; give what {setup.prefix}TYPE names an attribute: in_process = True"
         )
-    _is_worker.set()
+    become_worker()
     if setup.app is not None:
         with _loading:
             _load_app(setup.app, setup.prefix)
