@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Counts", "End", "Stats"]
+__all__ = ["Counts", "End", "Stats", "Tally"]
 
 End = Literal["succeeded", "failed", "cancelled"]
 """How a job that ran can end."""
@@ -60,3 +60,29 @@ class Counts:
         self.failed += other.failed
         self.cancelled += other.cancelled
         self.started += other.started
+
+
+class Tally:
+    """Counts that are changed with the lock of the queue held; workers have their own."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.cancelled = 0  # while they waited
+        self.delayed = 0  # that wait for their time
+        self.on_loop: Counts = Counts()  # of coroutine jobs
+
+    def stats(self, workers: float, total: Counts) -> Stats:
+        """The counts: they add up at any moment, each the difference of two that only grow.
+
+        :param total: those of all workers and of `on_loop`
+        """
+        ended = total.succeeded + total.failed + total.cancelled
+        return Stats(
+            workers=workers,
+            submitted=self.submitted,
+            pending=self.submitted - self.cancelled - total.started,
+            running=total.started - ended,
+            succeeded=total.succeeded,
+            failed=total.failed,
+            cancelled=self.cancelled + total.cancelled,
+        )

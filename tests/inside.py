@@ -13,9 +13,10 @@ from flask_executor import Executor, FutureCollection, JobFuture
 from flask_executor.jobs.future import waiter_of
 from flask_executor.jobs.item import WorkItem
 from flask_executor.jobs.outcome import Outcome
-from flask_executor.queue.worker import Worker, current_worker
+from flask_executor.queue.workers import Worker, current_worker
 from flask_executor.runners.blocked import wait_in_worker
 from flask_executor.runners.running import end_job
+from flask_executor.stats import Counts
 from flask_executor.threads.attempts import SharedAttempt
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def replace_waiting(app: Flask, jobs: Any) -> None:
 
 def count_waiting(app: Flask) -> int:
     """Return how many jobs wait for a worker, by the count."""
-    return part(app).host.queue._load().waiting
+    return part(app).host.queue._load()[0]
 
 
 def count_who_drain(app: Flask) -> int:
@@ -183,7 +184,7 @@ def worker_stack() -> Any:
 
 def wait_in_ended_worker(future: JobFuture[Any], read: Callable[..., Any]) -> Any:
     """Wait for the job as code does that was left behind by a job whose worker is at its end."""
-    return wait_in_worker(Worker(), future, read, None)
+    return wait_in_worker(Worker(Counts()), future, read, None)
 
 
 def is_worker_blocked() -> bool:

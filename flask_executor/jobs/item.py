@@ -192,14 +192,18 @@ class WorkItem(JobInfo):
         if future is None:
             return False
         with future._condition:
-            if to in _CLAIMS_OF_WAITING:
+            if to == "running":
                 if future._state != PENDING:
                     return False
-                future._state = _CLAIMS_OF_WAITING[to]
+                future._state = RUNNING
+            elif to == "cancelled":
+                if future._state != PENDING:
+                    return False
+                future._state = CANCELLED
+                return True  # The queue sets the state: it needs to know where the job waited.
             elif self.state != "running":
                 return False
-            if to != "cancelled":  # The queue notes that: it needs to know where the job waited.
-                self.state = to
+            self.state = to
         return True
 
     def is_pending(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,21 +12,10 @@ if TYPE_CHECKING:
 
     from ..jobs.item import WorkItem
 
-__all__ = ["Admission", "Held", "Load"]
+__all__ = ["Admission", "Held"]
 
 
-class Load(NamedTuple):
-    """How full a queue is.
-
-    :param waiting: how many jobs wait for a worker or for their time
-    :param free_workers: how many more jobs could start at once
-    """
-
-    waiting: int
-    free_workers: float
-
-
-class Held(NamedTuple):
+class Held:
     """A job on the waiting list.
 
     :param admit: puts the job into the queue, or wakes the thread that does
@@ -34,9 +23,14 @@ class Held(NamedTuple):
     :param is_outsider: whether a thread that runs no job of the queue waits in `submit`
     """
 
-    admit: Callable[[], object]
-    is_delayed: bool
-    is_outsider: bool = False
+    __slots__ = ("admit", "is_delayed", "is_outsider")
+
+    def __init__(
+        self, admit: Callable[[], object], is_delayed: bool, is_outsider: bool = False
+    ) -> None:
+        self.admit: Callable[[], object] = admit
+        self.is_delayed: bool = is_delayed
+        self.is_outsider: bool = is_outsider
 
 
 class Admission:
@@ -46,11 +40,15 @@ class Admission:
 
     :param bound: how many jobs may wait; None for no limit
     :param lock: the queue's, which is reentrant
-    :param load: tells how full the queue is; called with the lock held
+    :param load: tells how many jobs wait for a worker or for their time, and how many more could
+        start at once; called with the lock held
     """
 
     def __init__(
-        self, bound: int | None, lock: AbstractContextManager[object], load: Callable[[], Load]
+        self,
+        bound: int | None,
+        lock: AbstractContextManager[object],
+        load: Callable[[], tuple[int, float]],
     ) -> None:
         self.is_bounded: bool = bound is not None
         self.bound: float = math.inf if bound is None else bound

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ..jobs.info import running_job
 from ..jobs.item import WorkItem
+from ..stats import Counts, Tally
 from ..threads.conditions import RLock
-from .admission import Admission, Held, Load
-from .crew import Crew
+from .admission import Admission, Held
 from .idle import IdleWaiters
 from .ready import ReadyQueue
-from .tally import Tally
+from .workers import Crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from ..jobs.info import JobInfo
     from ..stats import End, Stats
-    from .worker import Worker
+    from .workers import Worker
 
-__all__ = ["JobQueue"]
+__all__ = ["JobQueue", "at_work", "known", "pending"]
 
 
 class JobQueue:
@@ -113,7 +113,10 @@ class JobQueue:
     def begin(self, worker: Worker) -> bool:
         """Note that a thread runs *worker*; False if one does already, or it was withdrawn."""
         with self.lock:
-            return self.crew.begin(worker)
+            if worker.has_begun or worker not in self.crew.workers:
+                return False
+            worker.has_begun = True
+            return True
 
     def take(self, worker: Worker) -> WorkItem | None:
         """The next job for *worker*, now running; None if none is left, and *worker* is over."""
@@ -238,19 +241,22 @@ class JobQueue:
 
     def count_end(self, item: WorkItem, end: End) -> None:
         """Count how *item*, which was started, has ended; without the lock."""
-        if not item.runs_on_loop:
-            if item.worker is not None:
-                item.worker.counts.count_end(end)
-            return
-        with self.lock:
-            self.tally.on_loop.count_end(end)
+        worker = item.worker
+        if worker is not None:
+            worker.counts.count_end(end)
+        elif item.runs_on_loop:
+            with self.lock:
+                self.tally.on_loop.count_end(end)
 
     # What is here
 
     def stats(self, workers: float) -> Stats:
         """The counts, and *workers*, the number of them."""
+        total = Counts()
         with self.lock:
-            return self.tally.stats(workers, self.crew)
+            total.add(self.tally.on_loop)
+            self.crew.add_counts(total)
+            return self.tally.stats(workers, total)
 
     def _start(self, item: WorkItem, worker: Worker) -> bool:
         if not item.claim():
@@ -271,9 +277,31 @@ class JobQueue:
             self.crew.retire(worker)
         return True
 
-    def _load(self) -> Load:
-        return Load(len(self.ready) + self.tally.delayed, self.crew.count_free())
+    def _load(self) -> tuple[int, float]:
+        return len(self.ready) + self.tally.delayed, self.crew.count_free()
 
     def _is_busy(self) -> bool:
         at_work = self.crew or self.apart or self._leaving
         return bool(at_work or self.admission.held or self.admission.reserved)
+
+
+def known(queue: JobQueue) -> list[WorkItem]:
+    """All jobs that are in *queue*, read without its lock; some may have ended."""
+    admission = queue.admission
+    waiting = [*queue.ready.items(), *admission.held, *admission.reserved]
+    return [*queue.crew.items(), *waiting, *queue.apart]
+
+
+def pending(queue: JobQueue) -> list[WorkItem]:
+    """The jobs that have not started, those first that would start first."""
+    with queue.lock:
+        waiting = [*queue.ready.items(), *queue.apart, *queue.admission.held]
+        items = [*queue.crew.items(), *waiting]
+    return [item for item in items if item.is_pending()]
+
+
+def at_work(queue: JobQueue) -> list[WorkItem]:
+    """The jobs that are on their way from start to end."""
+    with queue.lock:
+        items = [*queue.crew.items(), *queue.apart]
+    return [item for item in items if not item.is_pending()]

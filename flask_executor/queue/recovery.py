@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from .queue import JobQueue
-    from .worker import Worker
+    from .workers import Worker
 
 __all__ = ["reassign", "replace_withdrawn", "retire_unless_alone", "unassign", "withdraw"]
 

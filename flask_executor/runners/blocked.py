@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..queue.worker import current_worker
+from ..queue.workers import current_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..aio.waiter import Waiter
     from ..jobs.future import JobFuture
     from ..jobs.item import WorkItem
-    from ..queue.worker import Worker
+    from ..queue.workers import Worker
 
 __all__ = ["blocked_while", "check_that_it_can_end", "count_awaits", "wait_in_worker"]
 

@@ -14,7 +14,7 @@ from ..aio.loop import GRACE
 from ..aio.waiter import all_done
 from ..exceptions import ExecutorClosed, WaitTimeout
 from ..jobs.info import running_job
-from ..queue.overview import at_work, pending
+from ..queue.queue import at_work, pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,7 +17,7 @@ from .running import fail_there, fail_waiting, run_here, run_there
 
 if TYPE_CHECKING:
     from ..jobs.item import WorkItem
-    from ..queue.worker import Worker
+    from ..queue.workers import Worker
     from .coroutines import CoroutineRunner
     from .ports import Runtime
 
@@ -71,7 +71,7 @@ class Dispatcher:
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        if hold_timeout is not None or (item.timeout is not None and not item.runs_on_loop):
+        if item.timeout is not None and not item.runs_on_loop:
             self._host.clock.start()  # when the job starts, it may be too late
         worker = None
         try:

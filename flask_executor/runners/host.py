@@ -16,7 +16,7 @@ from ..context import capture
 from ..messages.log import log_failure
 from ..queue.clock import Clock
 from ..queue.queue import JobQueue
-from ..queue.worker import current_worker
+from ..queue.workers import current_worker
 from ..threads.conditions import LightFuture
 from ..threads.pool import Threads, start_thread
 from . import closing
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..jobs.future import JobFuture
     from ..jobs.info import JobInfo
     from ..jobs.item import WorkItem
-    from ..queue.worker import Worker
+    from ..queue.workers import Worker
     from ..settings import Settings
     from ..stats import Stats
 

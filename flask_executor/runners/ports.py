@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from ..queue.clock import Clock
     from ..queue.queue import JobQueue
-    from ..queue.worker import Worker
+    from ..queue.workers import Worker
     from ..settings import Settings
 
 __all__ = ["Runtime"]

@@ -9,7 +9,7 @@ from ..aio.running import warn_if_blocking
 from ..exceptions import QueueFull
 from ..jobs.info import running_job
 from ..queue.admission import Held
-from ..queue.worker import current_worker
+from ..queue.workers import current_worker
 from ..threads.conditions import LightEvent
 from .blocked import blocked_while
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..backends.find import Pool
     from ..jobs.item import ItemState, WorkItem
-    from ..queue.worker import Worker
+    from ..queue.workers import Worker
     from ..remote.call import Reply
     from .ports import Runtime
 

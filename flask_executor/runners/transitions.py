@@ -20,6 +20,7 @@ __all__ = ["on_transition"]
 
 _Call = tuple["Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
 
+_FAILED = signals.job_failed
 _SIGNALS: dict[str, NamedSignal] = {
     "pending": signals.job_submitted,
     "running": signals.job_started,
@@ -51,12 +52,11 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     """
     if outcome is not None and new != "overdue":
         host.queue.count_end(item, outcome.state)
-    if old == "overdue":
-        return  # The failure was announced when the time was up.
     signal = _SIGNALS[new]
-    is_heard = signal.receivers and signal.has_receivers_for(host.app)
-    is_logged = signal is signals.job_failed and host.settings.propagate_exceptions
-    if not is_heard and not is_logged:
+    is_logged = signal is _FAILED and host.settings.propagate_exceptions
+    if not (is_logged or signal.receivers) or old == "overdue":
+        return  # The failure of an overdue job was announced when its time was up.
+    if not (is_logged or signal.has_receivers_for(host.app)):
         return
     if new == "pending" or item.scope is None or running_job.get(None) is item:
         _announce(host, item, signal, outcome, call)
@@ -80,7 +80,7 @@ def _announce(
         values = dict(zip(("fn", "args", "kwargs"), call, strict=True), future=item.future)
     elif signal is signals.job_succeeded and outcome is not None:
         values = {"result": outcome.result}
-    elif signal is signals.job_failed and outcome is not None:
+    elif signal is _FAILED and outcome is not None:
         exception = outcome.exception
         values = {"exception": exception}
     if signal.receivers:

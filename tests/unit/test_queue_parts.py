@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flask_executor.aio.loop import LoopThread
-from flask_executor.queue.admission import Admission, Held, Load
+from flask_executor.queue.admission import Admission, Held
 from flask_executor.queue.clock import Clock
 from flask_executor.queue.ready import ReadyQueue
 from tests.support import WAIT
@@ -59,11 +59,11 @@ class Bounded:
     """An admission, and how full its queue is."""
 
     def __init__(self, bound: int) -> None:
-        self.load = Load(0, 0)
+        self.load = (0, 0)
         self.admission: Any = Admission(bound, threading.RLock(), lambda: self.load)
 
     def may_enter(self, waiting: int, free_workers: int) -> bool:
-        self.load = Load(waiting, free_workers)
+        self.load = (waiting, free_workers)
         return self.admission.may_enter()
 
 
@@ -89,9 +89,9 @@ def test_an_admission_admits_in_order_and_only_into_room():
         admission.hold(name, Held(name.upper, is_delayed=True))
 
     assert not bounded.may_enter(0, 0), "others wait already"
-    bounded.load = Load(1, 4)
+    bounded.load = (1, 4)
     assert admission.admit_next() is None
-    bounded.load = Load(0, 4)
+    bounded.load = (0, 4)
     admit = admission.admit_next()
     assert admit is not None
     assert admit() == "FIRST"
