@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..stats import End, Stats
     from .workers import Worker
 
-__all__ = ["JobQueue", "at_work", "known", "pending"]
+__all__ = ["JobQueue", "at_work", "known", "pending", "stats_of"]
 
 
 class JobQueue:
@@ -248,16 +248,6 @@ class JobQueue:
             with self.lock:
                 self.tally.on_loop.count_end(end)
 
-    # What is here
-
-    def stats(self, workers: float) -> Stats:
-        """The counts, and *workers*, the number of them."""
-        total = Counts()
-        with self.lock:
-            total.add(self.tally.on_loop)
-            self.crew.add_counts(total)
-            return self.tally.stats(workers, total)
-
     def _start(self, item: WorkItem, worker: Worker) -> bool:
         if not item.claim():
             return False
@@ -283,6 +273,15 @@ class JobQueue:
     def _is_busy(self) -> bool:
         at_work = self.crew or self.apart or self._leaving
         return bool(at_work or self.admission.held or self.admission.reserved)
+
+
+def stats_of(queue: JobQueue, workers: float) -> Stats:
+    """The counts of *queue*, and *workers*, the number of its workers."""
+    total = Counts()
+    with queue.lock:
+        total.add(queue.tally.on_loop)
+        queue.crew.add_counts(total)
+        return queue.tally.stats(workers, total)
 
 
 def known(queue: JobQueue) -> list[WorkItem]:

@@ -14,7 +14,7 @@ from ..aio.loop import GRACE
 from ..aio.waiter import all_done
 from ..exceptions import ExecutorClosed, WaitTimeout
 from ..jobs.info import running_job
-from ..queue.queue import at_work, pending
+from ..queue.queue import at_work, pending, stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -164,7 +164,7 @@ def _give_up(host: Runtime) -> None:
 
 
 def _drain_timeout(waits: dict[Runtime, Future[None]], timeout: float | None) -> WaitTimeout:
-    left = [host.queue.stats(0) for host, future in waits.items() if not future.done()]
+    left = [stats_of(host.queue, 0) for host, future in waits.items() if not future.done()]
     for future in waits.values():
         future.cancel()
     pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))

@@ -15,7 +15,7 @@ from ..backends.lazy_pool import LazyPool
 from ..context import capture
 from ..messages.log import log_failure
 from ..queue.clock import Clock
-from ..queue.queue import JobQueue
+from ..queue.queue import JobQueue, stats_of
 from ..queue.workers import current_worker
 from ..threads.conditions import LightFuture
 from ..threads.pool import Threads, start_thread
@@ -244,7 +244,7 @@ class AppHost:
 
     def stats(self) -> Stats:
         """The counts: they add up at any moment."""
-        return self.queue.stats(self.pool.count())
+        return stats_of(self.queue, self.pool.count())
 
     def shutdown(
         self, *, wait: bool, cancel_futures: bool, deadline: Callable[[], closing.Deadline]
