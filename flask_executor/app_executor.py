@@ -14,7 +14,7 @@ from .aio.loop import GRACE
 from .aio.streams import stream
 from .exceptions import InheritedJob
 from .jobs.chunks import Chunk, call_in_copy
-from .jobs.collection import after_fork
+from .jobs.collection import after_fork, stored_in
 from .jobs.function import JobFunction, gives_coroutine
 from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
@@ -73,7 +73,8 @@ class AppExecutor:
         """Have no jobs but failed ones; in a forked process, whose parent runs them."""
         self._inherited = self.host
         self.host = self.host.fresh()
-        for item in known(self._inherited.queue):
+        stored = (future.job for future in stored_in(self.futures) if isinstance(future, JobFuture))
+        for item in {*known(self._inherited.queue), *stored}:
             if item.future is not None:
                 leave_to_parent(item.future, _inherited(item))
         after_fork(self.futures)
@@ -117,12 +118,18 @@ class AppExecutor:
         is_bounded = queue.admission.is_bounded and (delay is not None or not item.runs_on_loop)
         has_pool = host.pool.pool is not None  # asked here, as nearly every job finds it open
         is_open = has_pool or dispatch.open_for(item, delay, is_awaited=may_hold)
+        is_announced = False
         try:
+            # Once stored, the future can be found, and the job cancelled, by its key.
             if key is not None:
                 self._store(key, future)
             if is_bounded and not may_hold:
                 dispatch.room.reserve(item, queue_timeout, is_delayed=delay is not None)
-            on_transition(host, item, "new", "pending", call=(fn, args, kwargs))
+                dispatch.check_open()
+            if key is None or item.is_pending():
+                is_announced = True
+                call = (future, fn, args, kwargs)
+                on_transition(host, item, None, "pending", call=call)
             may_be_held = may_hold and is_bounded
             dispatch.put(
                 item, delay, may_hold=may_be_held, hold_timeout=hold_timeout, is_open=is_open
@@ -130,10 +137,20 @@ class AppExecutor:
         except BaseException:
             if is_bounded:
                 dispatch.room.give_back(item)
-            if key is not None and item.state == "new" and self.futures.get(key) is future:
-                self.futures.pop(key)
+            self._take_back(item, future, is_announced=is_announced)
             raise
         return future
+
+    def _take_back(self, item: WorkItem, future: JobFuture[Any], *, is_announced: bool) -> None:
+        """Forget a job whose submission has failed, unless it is in the queue all the same."""
+        if item.state == "new" and item.claim():
+            item.withdraw()
+        if item.state != "rejected":
+            return
+        if item.key is not None and self.futures.get(item.key) is future:
+            self.futures.pop(item.key)
+        if is_announced:
+            on_transition(self.host, item, "pending", "cancelled")
 
     def _store(self, key: Hashable, future: JobFuture[Any]) -> None:
         self.futures.add(key, future)

@@ -95,6 +95,12 @@ def count_who_wait(attempt: SharedAttempt[Any]) -> int:
     return len(attempt._current._condition._waiters) if attempt._current else 0
 
 
+def replace_send(app: Flask, send: Callable[[], Any]) -> None:
+    """Have *send* return the future of each call that goes to the pool."""
+    pool = part(app).host.pool
+    pool.send = lambda *call: (pool.pool, send())
+
+
 def loop_thread(app: Flask) -> Any:
     """Return the thread of the app's own event loop."""
     return part(app).host.loop

@@ -16,7 +16,7 @@ from ..threads.conditions import RLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["FutureCollection", "State", "after_fork", "check_key", "state_of"]
+__all__ = ["FutureCollection", "State", "after_fork", "check_key", "state_of", "stored_in"]
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
@@ -169,6 +169,11 @@ def _duplicate(key: Hashable, stored: concurrent.futures.Future[Any]) -> Duplica
     )
     error.key = key
     return error
+
+
+def stored_in(futures: FutureCollection) -> list[concurrent.futures.Future[Any]]:
+    """All futures that are stored, read without the lock."""
+    return list(futures._futures.values())
 
 
 def after_fork(futures: FutureCollection) -> None:

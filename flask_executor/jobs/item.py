@@ -36,9 +36,9 @@ R = TypeVar("R")
 # on_loop     the event loop      its task is started
 # running     worker or task      its code has ended, or its time is up
 # overdue     worker              its code has ended; its future failed when its time was up
-# ended       worker              its outcome is given (jobs with a timeout only)
-# "pending" stands for all of the first six. The others are ends: a rejected job has waited for room
-# in vain.
+# ending      worker              its outcome is given (jobs with a timeout only)
+# The others are ends. A rejected job never came into the queue. A job that ran elsewhere keeps its
+# last state, as it ends by its future.
 ItemState = Literal[
     "new",
     "held",
@@ -48,25 +48,23 @@ ItemState = Literal[
     "on_loop",
     "running",
     "overdue",
-    "ended",
-    "pending",
+    "ending",
     "rejected",
     "succeeded",
     "failed",
     "cancelled",
 ]
-_CLAIMS_OF_WAITING = {"running": RUNNING, "cancelled": CANCELLED}
 
 
 class Worker(Protocol):
-    """Whoever runs the job, as far as the job is concerned."""
+    """The worker that runs the job, as the job sees it: `queue.workers.Worker`."""
 
     current: WorkItem | None
     counts: Counts
 
 
 class Host(Protocol):
-    """The app's part of an executor, which a job belongs to, as the job sees it."""
+    """The app's part of an executor, as its jobs see it: `runners.host.AppHost`."""
 
     around: Around
     """The functions that `Executor.around_job` has registered."""
@@ -185,7 +183,7 @@ class WorkItem(JobInfo):
 
         This is the one decision of all who start, cancel, time out or end a job.
 
-        :param to: "running" or "cancelled" for a job that waits; "overdue" or "ended" for a job
+        :param to: "running" or "cancelled" for a job that waits; "overdue" or "ending" for a job
             that runs with a timeout
         """
         future = self.future
@@ -252,9 +250,10 @@ class WorkItem(JobInfo):
             future._set_outcome(outcome, scope)
 
     def withdraw(self) -> None:
-        """End the job as one that never came; its future, which others may have, is cancelled."""
+        """End a claimed job that will not come; its future, which others may have, is cancelled."""
         future = self.future
         self.release()
+        self.state = "rejected"
         if future is not None:
             future._set_cancelled()
 

@@ -38,7 +38,6 @@ def withdraw(queue: JobQueue, item: WorkItem) -> bool:
         if is_claimed:
             queue.tally.submitted -= 1
             queue.tally.delayed -= state == "delayed"
-            item.state = "new"
         return is_claimed
 
 

@@ -174,7 +174,9 @@ def _drain_timeout(waits: dict[Runtime, Future[None]], timeout: float | None) ->
 
 
 def _log(host: Runtime, message: str, lost: Iterable[str]) -> None:
-    host.app.logger.warning(message, ", ".join(filter(None, lost)) or "no job was left")
+    app = host.find_app()
+    if app is not None:
+        app.logger.warning(message, ", ".join(filter(None, lost)) or "no job was left")
 
 
 def _summary(items: Iterable[WorkItem], what: str, outcome: str) -> str:

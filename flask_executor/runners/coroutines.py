@@ -90,7 +90,10 @@ class CoroutineRunner:
     def _may_block(self, item: WorkItem, scope: Scope) -> bool:
         if self._host.inline:  # There, whoever runs the loop wants it so.
             return False
-        return item.has_callbacks or scope.has_teardown() or is_end_heard(self._host.app)
+        if item.has_callbacks or scope.has_teardown():
+            return True
+        app = self._host.find_app()
+        return app is not None and is_end_heard(app)
 
     def _end(self, item: WorkItem, ended: list[Outcome], enter: Callable[..., object]) -> None:
         if item in self._queue.apart:

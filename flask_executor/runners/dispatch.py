@@ -71,8 +71,8 @@ class Dispatcher:
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        if item.timeout is not None and not item.runs_on_loop:
-            self._host.clock.start()  # when the job starts, it may be too late
+        if hold_timeout is not None or (item.timeout is not None and not item.runs_on_loop):
+            self._host.clock.start()  # Later, an error could not be raised here.
         worker = None
         try:
             with queue.lock:
@@ -127,7 +127,8 @@ class Dispatcher:
     def _limit_hold(self, item: WorkItem, seconds: float | None) -> None:
         if seconds is not None:
             reject = partial(self._host.run_end, self._reject, item, seconds)
-            self._host.clock.set(item, seconds, reject, item.is_held)
+            # The job itself is the key of its delay and of its timeout.
+            self._host.clock.set(("room", item), seconds, reject, item.is_held)
 
     def _reject(self, item: WorkItem, timeout: float) -> None:
         """Have *item* fail if it still waits for room, after *timeout* seconds."""
@@ -198,7 +199,7 @@ class Dispatcher:
                 return
 
     def _admit(self, item: WorkItem, due: float | None) -> None:
-        self._host.clock.drop(item)
+        self._host.clock.drop(("room", item))
         self._put_in_time(item, None if due is None else max(due - time.monotonic(), 0))
 
     def _put_in_time(self, item: WorkItem, delay: float | None = None) -> None:
@@ -216,20 +217,20 @@ class Dispatcher:
             if _needs_pool(item, delay):
                 self._host.pool.open()
             with queue.lock:
-                if not item.is_pending():
-                    self._admission.give_back(item)
-                    return
-                if is_due:
+                worker, is_pending = None, item.is_pending()
+                if not is_pending:
+                    pass  # It was cancelled.
+                elif is_due:
                     worker = queue.enter_due(item)
                 elif item.state == "held":
                     worker = queue.enter(item, is_delayed=delay is not None)
                 else:  # A signal handler has interrupted the thread that was here before.
                     worker = queue.crew.unbegun(item)
-            self._begin(item, delay, worker)
+            if is_pending:
+                self._begin(item, delay, worker)
         except Exception as error:
             self._run_or_fail(item, error)
-        if is_due:
-            self.room.admit_held()
+        self.room.give_back(item)  # It is in the queue, or will not come.
         self._host.on_blocked()
 
     def _run_or_fail(self, item: WorkItem, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 import weakref
+from functools import partial
 from operator import call
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,7 +72,7 @@ class AppHost:
         backend: Backend,
     ) -> None:
         self.executor = executor
-        self._app = app_ref = weakref.ref(app)
+        self.find_app: Callable[[], Flask | None] = weakref.ref(app)
         self.around = around
         self.name = name
         self.settings = settings
@@ -83,7 +84,7 @@ class AppHost:
         self.loop: LoopThread = LoopThread(
             f"{name}-loop",
             settings.loop_factory,
-            is_debug=lambda: _is_debug(app_ref()),
+            is_debug=partial(_is_debug, self.find_app),
             on_start=self._add_exit_hook,
         )
         self.clock: Clock = Clock(self.loop)
@@ -112,7 +113,7 @@ class AppHost:
 
         :raises RuntimeError: if the app is gone
         """
-        app = self._app()
+        app = self.find_app()
         if app is None:
             raise RuntimeError("the executor's app is gone")
         return app
@@ -121,11 +122,11 @@ class AppHost:
 
     def capture(self) -> Scope:
         """Take what a job submitted here and now may see."""
-        return capture(self._app() or self.app, self.settings)
+        return capture(self.find_app() or self.app, self.settings)
 
     def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
         """Log the exception of *job*, with its traceback, on the app's logger."""
-        app = self._app()
+        app = self.find_app()
         if app is None:
             traceback.print_exception(exception)
         else:
@@ -277,10 +278,10 @@ class AppHost:
         )
 
     def _note_cancelled(self, item: WorkItem) -> bool:
-        has_timer = item.state in {"delayed", "held"}
+        state = item.state
         is_first = self.queue.note_cancelled(item)
-        if has_timer:
-            self.clock.drop(item)
+        if state in {"delayed", "held"}:
+            self.clock.drop(item if state == "delayed" else ("room", item))
         self.dispatch.room.admit_held()
         self.queue.tell_if_idle()
         return is_first
@@ -293,7 +294,8 @@ class AppHost:
             self._has_exit_hook = True
 
 
-def _is_debug(app: Flask | None) -> bool:
+def _is_debug(find_app: Callable[[], Flask | None]) -> bool:
+    app = find_app()
     return app is not None and app.debug
 
 

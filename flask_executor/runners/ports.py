@@ -23,7 +23,7 @@ __all__ = ["Runtime"]
 
 
 class Runtime(Host, Protocol):
-    """The parts of one app's executor that run its jobs."""
+    """The parts of one app's executor, as its runners see them: `runners.host.AppHost`."""
 
     executor: object
     """The `Executor`, for receivers of signals."""
@@ -37,12 +37,8 @@ class Runtime(Host, Protocol):
     is_inherited: bool
     """Whether this is what a forked process has of the process that it was forked from."""
 
-    @property
-    def app(self) -> Flask:
-        """The app.
-
-        :raises RuntimeError: if the app is gone
-        """
+    def find_app(self) -> Flask | None:
+        """The app; None if it is gone."""
         ...
 
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ..backends.find import Pool
-    from ..jobs.item import ItemState, WorkItem
+    from ..jobs.item import WorkItem
     from ..queue.workers import Worker
     from ..remote.call import Reply
     from .ports import Runtime
+    from .transitions import Announced
 
 __all__ = [
     "end_job",
@@ -117,7 +118,8 @@ def run_there(host: Runtime, worker: Worker) -> None:
         on_transition(host, item, "pending", "running")
         _limit_there(host, pool, item, sent)
         on_returned = partial(_on_returned, host, worker, pool, item)
-        if not pool.calls_back_freely:
+        if not pool.calls_back_freely or sent.done():
+            # In this thread it would be called at once, for job after job.
             on_returned = partial(host.run_end, on_returned)
         sent.add_done_callback(on_returned)
         return
@@ -199,7 +201,7 @@ def _run(host: Runtime, item: WorkItem) -> Outcome:
             outcome = outcome_of(item, error, failed.results)
         except BaseException as error:
             outcome = outcome_of(item, error)
-        old: ItemState = "running"
+        old: Announced = "running"
         if item.timeout is not None and not _ends_in_time(host, item):
             old, outcome = "overdue", _end_late(item, outcome)
         on_transition(host, item, old, outcome.state, outcome)
@@ -268,6 +270,7 @@ def _outcome_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply
 
 
 def _end_there(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
+    # Its state stays: "rejected" tells that the job never came into the queue.
     if item.is_done():  # It failed when its time was up.
         on_transition(host, item, "overdue", outcome.state, outcome)
     else:
@@ -309,7 +312,7 @@ def _expire(item: WorkItem, on_expired: Callable[[], object]) -> None:
 
 def _ends_in_time(host: Runtime, item: WorkItem) -> bool:
     """Whether the code of a job with a timeout has ended before its time was up."""
-    is_in_time = item.claim("ended")
+    is_in_time = item.claim("ending")
     if is_in_time:
         host.clock.drop(item)
     return is_in_time

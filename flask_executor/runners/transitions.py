@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import signals
 from ..jobs.info import running_job
@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
     from blinker import NamedSignal
 
-    from ..jobs.item import ItemState, WorkItem
+    from ..jobs.future import JobFuture
+    from ..jobs.item import WorkItem
     from ..jobs.outcome import Outcome
     from .ports import Runtime
 
-__all__ = ["on_transition"]
+__all__ = ["Announced", "on_transition"]
 
-_Call = tuple["Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
+Announced = Literal["pending", "running", "overdue", "succeeded", "failed", "cancelled"]
+"""The states of a job that are announced; several states of a `WorkItem` are "pending" here."""
+
+_Call = tuple["JobFuture[Any]", "Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
 
 _FAILED = signals.job_failed
-_SIGNALS: dict[str, NamedSignal] = {
+_SIGNALS: dict[Announced, NamedSignal] = {
     "pending": signals.job_submitted,
     "running": signals.job_started,
     "succeeded": signals.job_succeeded,
@@ -34,29 +38,40 @@ _SIGNALS: dict[str, NamedSignal] = {
 def on_transition(  # noqa: PLR0917 - called three times for each job, and cheaper so
     host: Runtime,
     item: WorkItem,
-    old: ItemState,
-    new: ItemState,
+    old: Announced | None,
+    new: Announced,
     outcome: Outcome | None = None,
     call: _Call | None = None,
 ) -> None:
-    """Count, signal and log that *item* goes from *old* to *new*, before its future shows it.
+    """Count, signal and log that *item* goes from *old* to *new*.
 
     Runs in the thread that makes the change, without a lock. Receivers of signals and log handlers
-    run in the job's app context, or in a copy of that where other code is running; for *new*
-    "pending" in the submitter's. The queue itself counts what it decides under its lock:
-    submissions, starts, and jobs that are cancelled while they wait.
+    run in the job's app context, or in a copy of that where other code is running; for "pending" in
+    the submitter's context.
 
-    :param new: "pending", "running", "overdue" or an end
-    :param outcome: for all that ends the job, or its future
-    :param call: function and arguments, for "pending"
+    The end of a job that ran is announced before its future shows it. A start or a cancellation is
+    announced when it is decided, and the future may show it already. An overdue job ends twice: its
+    future when its time is up, and the job itself when its code has ended.
+
+    The queue counts what it decides under its lock: submissions, starts, and jobs that are
+    cancelled while they wait. Two changes are not announced: in a forked process, the failure of
+    the jobs that its parent runs; and faults of the executor itself, after which a job fails.
+
+    :param old: the state before; "running" also for a job that fails as it is about to start
+    :param outcome: given for all that ends the job, or its future
+    :param call: future, function and arguments, for "pending"
     """
     if outcome is not None and new != "overdue":
         host.queue.count_end(item, outcome.state)
+    # More that follows jobs is called here: below, most jobs are not seen.
     signal = _SIGNALS[new]
     is_logged = signal is _FAILED and host.settings.propagate_exceptions
-    if not (is_logged or signal.receivers) or old == "overdue":
-        return  # The failure of an overdue job was announced when its time was up.
-    if not (is_logged or signal.has_receivers_for(host.app)):
+    if not is_logged and not signal.receivers:
+        return
+    if old == "overdue":
+        return  # The failure was announced when the time was up.
+    app = host.find_app()
+    if not is_logged and (app is None or not signal.has_receivers_for(app)):
         return
     if new == "pending" or item.scope is None or running_job.get(None) is item:
         _announce(host, item, signal, outcome, call)
@@ -77,14 +92,15 @@ def _announce(
     values: dict[str, Any] = {}
     exception = None
     if call is not None:
-        values = dict(zip(("fn", "args", "kwargs"), call, strict=True), future=item.future)
+        values = dict(zip(("future", "fn", "args", "kwargs"), call, strict=True))
     elif signal is signals.job_succeeded and outcome is not None:
         values = {"result": outcome.result}
     elif signal is _FAILED and outcome is not None:
         exception = outcome.exception
         values = {"exception": exception}
-    if signal.receivers:
-        signals.notify(signal, host.app, executor=host.executor, job=item, **values)
+    app = host.find_app()
+    if app is not None and signal.receivers:
+        signals.notify(signal, app, executor=host.executor, job=item, **values)
     if exception is not None and host.settings.propagate_exceptions:
         item.mark_retrieved()
         host.log_failure(item, exception, "failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import multiprocessing
 import os
@@ -16,8 +17,9 @@ import pytest
 from flask import Flask, g
 
 from flask_executor import Executor, InvalidSetting, WorkerDied
+from flask_executor.remote.call import Reply
 from flask_executor.settings import Settings
-from tests import remote_app
+from tests import inside, remote_app
 from tests.support import ROOT, WAIT, Door, Gate, MakeExecutor
 
 
@@ -99,6 +101,20 @@ def tell_settings(settings: Settings) -> ThreadPoolExecutor:
 
 def no_pool(settings: Settings) -> int:
     return 3
+
+
+class Lost(concurrent.futures.Executor):
+    """Is in another process, breaks with its first call, and cannot be had once more."""
+
+    calls: list[concurrent.futures.Future[Any]] = []  # noqa: RUF012 - one for each test
+
+    def __init__(self, settings: Settings) -> None:
+        if self.calls:
+            raise OSError("no pool")
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append(concurrent.futures.Future())
+        return self.calls[-1]
 
 
 class Sizeless(concurrent.futures.Executor):
@@ -262,3 +278,46 @@ def test_g_goes_along_to_a_pool_in_this_process(app: Flask, executors: MakeExecu
     with app.app_context():
         g.user = "ada"
         assert executor.submit(lambda: g.user).result(WAIT) == "ada"
+
+
+def test_all_jobs_end_that_wait_for_room_as_the_pool_is_lost(
+    app: Flask, executors: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[concurrent.futures.Future[Any]] = []
+    monkeypatch.setattr(Lost, "calls", calls)
+    options: dict[str, Any] = {"max_workers": 1, "max_pending": 1, "push_app_context": False}
+    executor = executors(app, type=f"{__name__}:Lost", **options)
+
+    async def main() -> list[BaseException | int]:
+        first = executor.submit_async(int)
+        while not calls:
+            await asyncio.sleep(0.001)
+        waiters = [first, *(executor.submit_async(int) for _ in range(4))]
+        calls[0].set_exception(BrokenExecutor("lost"))
+        return await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), WAIT)
+
+    errors = asyncio.run(main())
+
+    assert [type(error) for error in errors] == [WorkerDied] + [OSError] * 4
+    executor.drain(WAIT)
+
+
+def test_calls_that_end_at_once_are_not_made_on_top_of_each_other(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    options: dict[str, Any] = {"type": "process", "max_workers": 1, "push_app_context": False}
+    executor = executors(app, **options)
+    executor.submit(int).result(WAIT)
+    calls: list[concurrent.futures.Future[Any]] = []
+
+    def send() -> concurrent.futures.Future[Any]:
+        calls.append(concurrent.futures.Future())
+        if len(calls) > 1:
+            calls[-1].set_result(Reply.of_result(len(calls)))
+        return calls[-1]
+
+    inside.replace_send(app, send)
+    futures = [executor.submit(int) for _ in range(2000)]
+    calls[0].set_result(Reply.of_result(1))
+
+    assert [future.result(WAIT) for future in futures] == [*range(1, 2001)]

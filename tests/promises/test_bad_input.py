@@ -22,6 +22,7 @@ from flask_executor import (
     NoRunningLoop,
     NotInitialised,
     WaitTimeout,
+    job_cancelled,
     job_submitted,
 )
 from tests.support import WAIT, Gate, MakeExecutor
@@ -236,14 +237,24 @@ def test_after_shutdown_a_job_is_refused_and_leaves_no_trace(
 def test_a_job_that_is_overtaken_by_a_shutdown_leaves_no_key(
     app: Flask, executor: Executor
 ) -> None:
+    seen: list[Any] = []
+
     def shut_down(_: Flask, **sent: object) -> None:
+        seen.append(sent["future"])
         executor.shutdown()
 
-    with job_submitted.connected_to(shut_down, sender=app), pytest.raises(ExecutorClosed):
+    with (
+        job_submitted.connected_to(shut_down, sender=app),
+        job_cancelled.connected_to(lambda _, **sent: seen.append(sent["job"]), sender=app),
+        pytest.raises(ExecutorClosed),
+    ):
         executor.submit_stored("key", pow, 2, 3)
 
     assert "key" not in executor.futures
     assert executor.stats().submitted == 0
+    future, cancelled = seen
+    assert future.cancelled()
+    assert cancelled is future.job
 
 
 def test_after_shutdown_the_iteration_of_map_async_is_refused(executor: Executor) -> None:

@@ -13,9 +13,10 @@ import weakref
 
 import pytest
 from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
-from flask import current_app, g, request
+from flask import Flask, current_app, g, request
 
 from flask_executor import (
+    Executor,
     JobExited,
     current_job,
     job_cancelled,
@@ -23,6 +24,7 @@ from flask_executor import (
     job_started,
     job_succeeded,
 )
+from flask_executor.runners.closing import Deadline
 from tests import inside
 from tests.support import WAIT
 
@@ -587,6 +589,24 @@ def test_an_interrupted_submit_runs_the_job_whole_or_not_at_all(app, executors, 
     stats = executor.stats()
     assert (stats.submitted, stats.succeeded, len(torn_down)) == (1 + has_begun,) * 3
     assert (stats.pending, stats.running) == (0, 0)
+
+
+def test_a_job_ends_although_its_app_is_gone(gate):
+    app = Flask("gone")
+    app.config["EXECUTOR_PUSH_APP_CONTEXT"] = False
+    executor = Executor()
+    executor.init_app(app)
+    future = executor.submit(asyncio.to_thread, gate)
+    gate.await_arrival()
+    host = inside.part(app).host
+    reference = weakref.ref(app)
+    del app
+    gc.collect()
+    gate.open()
+
+    assert reference() is None
+    assert future.result(WAIT) is None
+    host.shutdown(wait=True, cancel_futures=False, deadline=Deadline)
 
 
 def test_a_job_that_is_cancelled_before_its_first_step_is_cancelled(app, executors):

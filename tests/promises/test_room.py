@@ -21,6 +21,7 @@ from flask_executor import (
     Executor,
     ExecutorClosed,
     JobFuture,
+    JobTimeout,
     QueueFull,
     job_cancelled,
     job_failed,
@@ -28,6 +29,11 @@ from flask_executor import (
 )
 from tests import inside
 from tests.support import WAIT, Gate, MakeExecutor, at_once
+
+
+def no_loop() -> asyncio.AbstractEventLoop:
+    """Make no event loop."""
+    raise OSError("no loop")
 
 
 @pytest.fixture
@@ -478,6 +484,106 @@ def test_a_submitter_that_waits_for_room_is_woken_when_its_job_is_cancelled(
     executor.drain(WAIT)
     stats = executor.stats()
     assert (stats.submitted, stats.pending, stats.cancelled) == (3, 0, 1)
+
+
+def test_a_job_that_is_cancelled_while_its_submitter_waits_for_room_is_not_announced(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    sent: list[str] = []
+
+    def submit() -> None:
+        full.options(key="key", queue_timeout=600).submit(int)
+
+    with (
+        job_submitted.connected_to(lambda _, **values: sent.append("submitted"), app),
+        job_cancelled.connected_to(lambda _, **values: sent.append("cancelled"), app),
+    ):
+        thread = threading.Thread(target=submit)
+        thread.start()
+        while not inside.waits_for_room(app):
+            time.sleep(0.001)
+        full.futures.cancel("key")
+        thread.join(WAIT)
+
+    assert sent == ["cancelled"]
+
+
+def test_a_refused_job_ends_the_future_that_others_have_found(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    found: list[Future[Any] | None] = []
+
+    def find() -> None:
+        while not inside.waits_for_room(app):
+            time.sleep(0.001)
+        found.append(full.futures.get("key"))
+
+    finder = threading.Thread(target=find)
+    finder.start()
+    with pytest.raises(QueueFull):
+        full.options(key="key", queue_timeout=0.5).submit(int)
+    finder.join(WAIT)
+
+    assert full.futures.get("key") is None
+    assert found[0] is not None
+    assert found[0].cancelled()
+
+
+def test_a_job_that_has_waited_for_room_keeps_its_timeout(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, name="small", max_workers=2, max_pending=1)
+    ended = threading.Event()
+
+    async def turn_of_the_loop() -> None:
+        pass
+
+    async def first() -> object:
+        delayed.append(executor.options(delay=600).submit(int))  # There is no more room now.
+        options = executor.options(key="key", queue_timeout=600, timeout=0.01)
+        waiter = options.submit_async(ended.wait, WAIT)
+        await executor.submit_async(turn_of_the_loop)  # By now the wait for room has its timer.
+        gate.open()
+        return await waiter
+
+    def second() -> object:
+        gate()
+        return executor.futures.result("key")
+
+    delayed: list[JobFuture[int]] = []
+    jobs = [executor.submit(second)]
+    gate.await_arrival()
+    jobs.append(executor.submit(asyncio.run, first()))
+
+    # Both workers wait for it, so an extra worker takes the job out of its wait for room.
+    for job in jobs:
+        with pytest.raises(JobTimeout):
+            job.result(WAIT)
+    ended.set()
+    delayed[0].cancel()
+    executor.drain(WAIT)
+
+
+def test_a_job_that_cannot_have_a_timer_is_not_run_after_its_submission_has_failed(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    factory = f"{__name__}:no_loop"
+    executor = executors(app, name="small", max_workers=1, max_pending=1, loop_factory=factory)
+    gate.occupy(executor)
+    executor.submit(int)
+    ran: list[int] = []
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="no loop"):
+            executor.options(key="key", queue_timeout=600).submit_async(ran.append, 1)
+
+    asyncio.run(main())
+
+    assert executor.futures.get("key") is None
+    assert not inside.waits_for_room(app, "small")
+    gate.open()
+    executor.drain(WAIT)
+    assert ran == []
 
 
 def test_one_free_place_admits_one_of_the_delayed_jobs_that_wait_for_it(
