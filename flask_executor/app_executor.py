@@ -19,9 +19,8 @@ from .jobs.function import JobFunction, gives_coroutine
 from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
 from .messages.shown import kind_of
-from .queue.queue import known
+from .queue.queue import known, stats_of
 from .queue.workers import current_worker
-from .remote.here import in_worker
 from .runners.coroutines import call_coroutine_function
 from .runners.mapping import Results, result_of, results_of_chunk
 from .runners.transitions import on_transition
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
     from .jobs.collection import FutureCollection
     from .runners.host import AppHost
     from .runners.mapping import Submit
+    from .stats import Stats
 
-__all__ = ["AppExecutor", "check_callable"]
 
 T = TypeVar("T")
 
@@ -79,9 +78,9 @@ class AppExecutor:
                 leave_to_parent(item.future, _inherited(item))
         after_fork(self.futures)
 
-    def is_usable(self) -> bool:
-        """Whether jobs may be submitted from here: not in a worker, to workers of its own."""
-        return self.host.in_process or not in_worker()
+    def stats(self) -> Stats:
+        """The counts of the app's jobs; they add up at any moment."""
+        return stats_of(self.host.queue, self.host.pool.count())
 
     def submit(
         self,

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
-__all__ = ["Scope", "capture", "current_app_or_none", "only_app", "unwrap"]
 
 T = TypeVar("T")
 

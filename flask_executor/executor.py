@@ -25,7 +25,7 @@ from .jobs.future import waiter_of
 from .messages.shown import kind_of
 from .options import Options
 from .remote.here import in_worker
-from .runners.closing import Deadline, drain, drain_async, refuse_in_job
+from .runners.closing import Deadline, drain, drain_async, refuse_in_job, shutdown
 from .runners.host import AppHost
 from .settings import (
     Settings,
@@ -373,7 +373,7 @@ class Executor(concurrent.futures.Executor):
 
     def stats(self) -> Stats:
         """The counts of the current app's jobs; they always add up."""
-        return self._here().host.stats()
+        return self._here().stats()
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait until no job is pending or running, and all callbacks and teardown are over.
@@ -408,7 +408,7 @@ class Executor(concurrent.futures.Executor):
                     "shutdown() in the thread of the executor's event loop would wait for that "
                     "loop; use shutdown(wait=False), or another thread"
                 )
-            host.shutdown(wait=wait, cancel_futures=cancel_futures, deadline=lambda: deadline)
+            shutdown(host, wait=wait, cancel_futures=cancel_futures, deadline=deadline)
 
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
@@ -435,9 +435,9 @@ class Executor(concurrent.futures.Executor):
             raise NotInitialised(
                 f"{self!r} is not initialised for the app {app.name!r}; call executor.init_app(app)"
             )
-        if found.host.in_process or found.is_usable():
+        if found.host.in_process or not in_worker():
             return found
-        return self._serve(app, found.host.settings)
+        return self._serve(app, found.host.settings)  # A worker runs its own jobs inline.
 
     def _hosts(self, *, refused_in_job: str | None = None) -> list[AppHost]:
         """The host of the current app, or outside an app context, the hosts of all apps."""

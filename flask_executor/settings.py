@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-__all__ = [
-    "Settings",
-    "check_count",
-    "check_name",
-    "check_seconds",
-    "check_timeout",
-    "check_wait",
-    "extension_key",
-]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})

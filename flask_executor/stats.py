@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Counts", "End", "Stats", "Tally"]
-
 End = Literal["succeeded", "failed", "cancelled"]
 """How a job that ran can end."""
 
@@ -63,7 +61,10 @@ class Counts:
 
 
 class Tally:
-    """Counts that are changed with the lock of the queue held; workers have their own."""
+    """Counts that are changed with the lock of the queue held; workers have their own `Counts`.
+
+    A job counts as submitted once it is in the queue: one that waits for room does not count yet.
+    """
 
     def __init__(self) -> None:
         self.submitted = 0

@@ -17,7 +17,7 @@ from flask_executor.queue.workers import Worker, current_worker
 from flask_executor.runners.blocked import wait_in_worker
 from flask_executor.runners.running import end_job
 from flask_executor.stats import Counts
-from flask_executor.threads.attempts import SharedAttempt
+from flask_executor.threads.shared_attempt import SharedAttempt
 
 if TYPE_CHECKING:
     from contextvars import Context

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CoroutineType
 
-__all__ = ["is_coroutine_function", "refuse_coroutine"]
-
 
 def is_coroutine_function(fn: Callable[..., Any]) -> bool:
     """Whether a call of *fn* returns a coroutine.

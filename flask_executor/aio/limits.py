@@ -11,7 +11,6 @@ from ..exceptions import JobTimeout
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["timeout_error", "within"]
 
 T = TypeVar("T")
 

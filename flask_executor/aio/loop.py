@@ -9,9 +9,9 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from ..threads.attempts import SharedAttempt
 from ..threads.conditions import LightFuture
 from ..threads.pool import start_thread
+from ..threads.shared_attempt import SharedAttempt
 from .mailbox import Mailbox
 from .running import check_patched_in_time, threads_are_greenlets
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
-__all__ = ["GRACE", "LoopThread", "error_of_skipped", "run_to_its_end"]
 
 T = TypeVar("T")
 

@@ -16,8 +16,6 @@ from .running import check_running_loop
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Mailbox"]
-
 
 class Mailbox:
     """The calls that other threads ask an event loop to make.

@@ -10,14 +10,6 @@ import warnings
 from ..exceptions import NoRunningLoop
 from ..messages.traces import is_of_this_package
 
-__all__ = [
-    "check_patched_in_time",
-    "check_running_loop",
-    "running_loop",
-    "threads_are_greenlets",
-    "warn_if_blocking",
-]
-
 _PATCHED_TOO_LATE = (
     "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
     "so its locks would block the whole process. Run gevent.monkey.patch_all() before all other "

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from .waiter import Waiter
 
-__all__ = ["stream"]
 
 T = TypeVar("T")
 

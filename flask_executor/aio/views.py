@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from .loop import LoopThread
 
-__all__ = ["as_sync"]
-
 
 def as_sync(
     find_loop: Callable[[], LoopThread], func: Callable[..., Coroutine[Any, Any, Any]]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator
     from concurrent.futures import Future
 
-__all__ = ["Waiter", "all_done"]
 
 T = TypeVar("T")
 

@@ -20,7 +20,6 @@ from ..messages.traces import drop_frames, keep_as_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DaskPool"]
 
 _dask: Any = distributed  # only parts of it are typed
 

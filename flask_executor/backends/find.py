@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Prepare = Callable[[], Callable[[], object]]
 
-__all__ = ["INLINE", "Backend", "Pool", "find_backend"]
-
 
 class Pool(NamedTuple):
     """An open pool.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..aio.running import check_patched_in_time
 from ..exceptions import WorkerDied
-from ..threads.attempts import SharedAttempt
 from ..threads.conditions import RLock
+from ..threads.shared_attempt import SharedAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ..remote.calls import RemoteCalls
     from ..settings import Settings
     from .find import Backend, Pool
-
-__all__ = ["LazyPool"]
 
 
 class LazyPool:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     OnProgress = Callable[[Any], object]
 
-__all__ = ["ProcessPool"]
 
 # Held while a process starts or a pipe is closed. Under fork, a process that starts while another
 # starts inherits the other's pipe end, which then stays open after the other's death. A process

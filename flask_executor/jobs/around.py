@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Around = Sequence[Callable[[JobInfo], AbstractContextManager[Any]]]
 
-__all__ = ["await_around", "call_around", "check_around", "enter_around"]
-
 
 def check_around(fn: Callable[..., Any]) -> None:
     """Refuse to register a coroutine function.

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .around import Around
     from .info import JobInfo
 
-__all__ = ["Chunk", "ChunkFailed", "call_in_copy"]
-
 
 class ChunkFailed(Exception):
     """An item of a chunk raised; *results* are those of the items before it."""

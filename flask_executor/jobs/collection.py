@@ -16,7 +16,6 @@ from ..threads.conditions import RLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["FutureCollection", "State", "after_fork", "check_key", "state_of", "stored_in"]
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 

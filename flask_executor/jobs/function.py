@@ -9,8 +9,6 @@ from ..aio.functions import is_coroutine_function
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["JobFunction", "gives_coroutine"]
-
 
 class JobFunction:
     """A function, and how it runs as a job.

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..context import Scope
     from .outcome import Outcome
 
-__all__ = ["JobFuture", "leave_to_parent", "take_results", "waiter_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")

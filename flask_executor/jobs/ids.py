@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["id_of"]
-
 _MILLISECOND = 1_000_000  # in nanoseconds
 _RANDOM_BITS = (1 << 62) - 1
 # 2 ** 64 divided by the golden ratio, as in Knuth's multiplicative hashing: spreads addresses over

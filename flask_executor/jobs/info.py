@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["JobInfo", "call_as_job", "running_job"]
 
 T = TypeVar("T")
 
@@ -20,7 +19,7 @@ class JobInfo:
     __slots__ = ("__weakref__", "cancel_requested", "key", "name")
 
     key: Hashable | None
-    """The key it was stored under."""
+    """The key that its future was stored under; None for most jobs."""
     name: str
     """The name of its function."""
     cancel_requested: bool

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .future import JobFuture
     from .outcome import Outcome
 
-__all__ = ["Host", "ItemState", "WorkItem", "Worker"]
 
 R = TypeVar("R")
 

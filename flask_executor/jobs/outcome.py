@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..stats import End
 
-__all__ = ["Outcome"]
-
 
 class Outcome:
     """How a job ended; decided once, as a request to cancel may still come afterwards.

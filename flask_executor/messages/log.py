@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["log_failure"]
-
 
 def log_failure(app: Flask, exception: BaseException, message: str, *args: object) -> None:
     """Log *message* with the traceback of *exception* on the app's logger.

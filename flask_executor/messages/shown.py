@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["kind_of", "name_of", "public_address", "shown_number", "shown_setting"]
 
 # The greatest length of a setting that is shown as it is.
 _SHORT = 100

@@ -14,16 +14,6 @@ from ..exceptions import FlaskExecutorError
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-__all__ = [
-    "TracebackText",
-    "drop_frames",
-    "is_of_this_package",
-    "keep_as_text",
-    "kinds_of",
-    "text_of",
-    "trace_of",
-    "trace_without_texts",
-]
 
 # Taken from the base classes: an exception may have properties of these names, or be frozen.
 _CAUSE, _CONTEXT, _TRACEBACK = (

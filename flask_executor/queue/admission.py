@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from ..jobs.item import WorkItem
 
-__all__ = ["Admission", "Held"]
-
 
 class Held:
     """A job on the waiting list.

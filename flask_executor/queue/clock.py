@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from ..aio.loop import LoopThread
 
-__all__ = ["Clock"]
-
 
 class Clock:
     """Calls a function at its time, in the loop's thread; one timer for each key."""

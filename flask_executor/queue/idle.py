@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-__all__ = ["IdleWaiters"]
-
 
 class IdleWaiters:
     """The futures with which threads and loops wait until a queue is idle.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..stats import End, Stats
     from .workers import Worker
 
-__all__ = ["JobQueue", "at_work", "known", "pending", "stats_of"]
-
 
 class JobQueue:
     """The jobs of one app, from their admission to their end; it decides, and starts nothing.
@@ -47,7 +45,9 @@ class JobQueue:
         self.is_closed = False
         self.is_given_up = False  # when the time to end is over
         self.awaited: set[WorkItem] = set()  # unstarted jobs that some job waits for
-        self.apart: set[WorkItem] = set()  # delayed and coroutine jobs, until they are over
+        # Delayed jobs until they are due, and coroutine jobs until they are over: a coroutine job
+        # that is not in here any more has ended.
+        self.apart: set[WorkItem] = set()
         self._leaving: list[WorkItem] = []  # coroutine jobs that leave `apart` just now
         self.tally: Tally = Tally()
         self._idle = IdleWaiters(self.lock, self._is_busy)

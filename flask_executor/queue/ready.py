@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..jobs.item import WorkItem
 
-__all__ = ["ReadyQueue"]
-
 
 class ReadyQueue:
     """A queue whose head is taken without a lock; all other uses need the owner's lock.

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from .queue import JobQueue
     from .workers import Worker
 
-__all__ = ["reassign", "replace_withdrawn", "retire_unless_alone", "unassign", "withdraw"]
-
 
 def reassign(queue: JobQueue, item: WorkItem) -> bool:
     """Leave *item* to other workers, as its own could not be started; False if none is left."""

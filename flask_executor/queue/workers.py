@@ -6,8 +6,6 @@ from ..jobs.info import running_job
 from ..jobs.item import WorkItem
 from ..stats import Counts
 
-__all__ = ["Crew", "Worker", "current_worker"]
-
 
 class Crew:
     """Workers and extra workers, and their counts.

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from ..jobs.info import JobInfo
 
-__all__ = ["Reply", "dumps_call"]
 
 _FUNCTION = "expected a function at the top level of a module that workers can import"
 _VALUE = "expected what pickle can take, such as ids, paths and plain data"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .call import Reply
     from .worker import WorkerSetup
 
-__all__ = ["RemoteCalls"]
-
 
 class RemoteCalls:
     """Packs the calls of one app for its workers in other processes.

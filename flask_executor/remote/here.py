@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-__all__ = ["become_worker", "in_worker"]
-
 # Set by the first call: a process is a worker as a whole, and stays one.
 _is_worker = threading.Event()
 

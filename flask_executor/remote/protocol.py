@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import threading
     from multiprocessing.connection import Connection
 
-__all__ = ["DONE", "PROGRESS", "READY", "BadMessage", "Reporter", "read_message", "reporter"]
 
 READY = "ready"
 PROGRESS = "progress"
@@ -35,6 +34,9 @@ class BadMessage(Exception):
 
 class Reporter:
     """Sends the messages of one call; used in the worker, safe from any thread.
+
+    No feature sends progress yet: in the contextvars that `worker.run` gives a job, there is no
+    `reporter`.
 
     :param sending: the lock held while a message is sent; shared by all calls of a connection
     """

@@ -43,10 +43,7 @@ if TYPE_CHECKING:
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-__all__ = ["WorkerSetup", "call_coroutine_item", "prepare", "run", "setup_for"]
 
-# Set by the first call. From then on, the whole process is a worker.
-_is_worker = threading.Event()
 _loading = threading.Lock()
 
 # The running job's timeout in seconds, and the factory of the loop that the job runs on.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from ..queue.workers import Worker
 
-__all__ = ["blocked_while", "check_that_it_can_end", "count_awaits", "wait_in_worker"]
 
 T = TypeVar("T")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -17,20 +18,11 @@ from ..jobs.info import running_job
 from ..queue.queue import at_work, pending, stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from concurrent.futures import Future
 
     from ..jobs.item import WorkItem
     from .ports import Runtime
-
-__all__ = [
-    "Deadline",
-    "drain",
-    "drain_async",
-    "finish_before_exit",
-    "refuse_in_job",
-    "shutdown",
-]
 
 
 class Deadline:
@@ -44,9 +36,7 @@ class Deadline:
         return None if seconds is None else max(self._began + seconds - time.monotonic(), 0)
 
 
-def shutdown(
-    host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Callable[[], Deadline] = Deadline
-) -> None:
+def shutdown(host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Deadline) -> None:
     """Take no more jobs; pending jobs still run, unless *cancel_futures* is set.
 
     The wait ends after ``EXECUTOR_SHUTDOWN_TIMEOUT``: jobs that are left are given up and logged.
@@ -64,7 +54,7 @@ def shutdown(
         return
     try:
         if not host.queue.is_given_up:
-            idle.result(deadline().left(host.settings.shutdown_timeout))
+            idle.result(deadline.left(host.settings.shutdown_timeout))
     except TimeoutError:
         host.queue.is_given_up = True
         _give_up(host)
@@ -121,12 +111,12 @@ def finish_before_exit(host: Runtime) -> None:
     # As in the stdlib, pending jobs run first. The hook registered last runs first, so this one
     # runs before the stdlib ends its pools, and before threads are joined. There is no public hook:
     # concurrent.futures uses the same private one. A forked process inherits the hook.
-    ref = weakref.ref(host)
+    ref, pid = weakref.ref(host), os.getpid()
 
     def finish() -> None:
         host = ref()
-        if host is not None and not host.is_inherited:
-            shutdown(host, wait=True, cancel_futures=False, deadline=_deadline_at_exit)
+        if host is not None and os.getpid() == pid:
+            shutdown(host, wait=True, cancel_futures=False, deadline=_deadline_at_exit())
 
     try:
         threading._register_atexit(finish)  # type: ignore[attr-defined] # noqa: SLF001
@@ -164,12 +154,12 @@ def _give_up(host: Runtime) -> None:
 
 
 def _drain_timeout(waits: dict[Runtime, Future[None]], timeout: float | None) -> WaitTimeout:
-    left = [stats_of(host.queue, 0) for host, future in waits.items() if not future.done()]
+    stats = [stats_of(host.queue, 0) for host, future in waits.items() if not future.done()]
     for future in waits.values():
         future.cancel()
-    pending, running = (sum(getattr(s, name) for s in left) for name in ("pending", "running"))
+    waiting, running = sum(each.pending for each in stats), sum(each.running for each in stats)
     return WaitTimeout(
-        f"not drained after {timeout} s: {pending} jobs are pending, {running} running"
+        f"not drained after {timeout} s: {waiting} jobs are pending, {running} running"
     )
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..jobs.outcome import Outcome
     from .ports import Runtime
 
-__all__ = ["CoroutineRunner", "call_coroutine_function"]
 
 T = TypeVar("T")
 

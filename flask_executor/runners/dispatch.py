@@ -13,15 +13,13 @@ from ..jobs.outcome import Outcome
 from ..queue.admission import Held
 from ..queue.recovery import reassign, replace_withdrawn, retire_unless_alone, unassign, withdraw
 from .room import Room
-from .running import fail_there, fail_waiting, run_here, run_there
+from .running import fail_unrun, fail_waiting, run_here, run_there
 
 if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from ..queue.workers import Worker
     from .coroutines import CoroutineRunner
     from .ports import Runtime
-
-__all__ = ["Dispatcher"]
 
 
 class Dispatcher:
@@ -93,7 +91,7 @@ class Dispatcher:
             elif is_open:
                 self._begin(item, delay, worker)
             else:
-                self._host.run_apart(self._put_late, item)
+                self._host.run_apart(self._put_waiting, item)
         except BaseException as error:
             if _starts_no_thread(error) and reassign(queue, item):
                 return
@@ -139,7 +137,9 @@ class Dispatcher:
         if worker is not None:
             self._begin_worker(worker)
         elif delay is not None:
-            self._host.clock.set(item, delay, partial(self._put_in_time, item), item.is_pending)
+            self._host.clock.set(
+                item, delay, partial(self._put_waiting_apart, item), item.is_pending
+            )
         elif item.runs_on_loop:
             self._coroutines.put(item)
 
@@ -200,16 +200,16 @@ class Dispatcher:
 
     def _admit(self, item: WorkItem, due: float | None) -> None:
         self._host.clock.drop(("room", item))
-        self._put_in_time(item, None if due is None else max(due - time.monotonic(), 0))
+        self._put_waiting_apart(item, None if due is None else max(due - time.monotonic(), 0))
 
-    def _put_in_time(self, item: WorkItem, delay: float | None = None) -> None:
-        """Do as `_put_late` does, in a thread of its own if the pool is to be opened first."""
+    def _put_waiting_apart(self, item: WorkItem, delay: float | None = None) -> None:
+        """Do as `_put_waiting` does, in a thread of its own if the pool is to be opened first."""
         if self._host.pool.is_at_hand() or not _needs_pool(item, delay):
-            self._put_late(item, delay)
+            self._put_waiting(item, delay)
         else:
-            self._host.run_apart(self._put_late, item)
+            self._host.run_apart(self._put_waiting, item)
 
-    def _put_late(self, item: WorkItem, delay: float | None = None) -> None:
+    def _put_waiting(self, item: WorkItem, delay: float | None = None) -> None:
         """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
         queue = self._queue
         is_due = delay is None and item.state == "delayed"
@@ -249,7 +249,7 @@ class Dispatcher:
 
     def _fail_by(self, worker: Worker | None, item: WorkItem, error: BaseException) -> None:
         if worker is not None:
-            fail_there(self._host, item, error)
+            fail_unrun(self._host, item, error)
             self._end_extra(worker)
 
     def _end_extra(self, worker: Worker) -> None:

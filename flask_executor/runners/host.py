@@ -16,7 +16,7 @@ from ..backends.lazy_pool import LazyPool
 from ..context import capture
 from ..messages.log import log_failure
 from ..queue.clock import Clock
-from ..queue.queue import JobQueue, stats_of
+from ..queue.queue import JobQueue
 from ..queue.workers import current_worker
 from ..threads.conditions import LightFuture
 from ..threads.pool import Threads, start_thread
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from ..queue.workers import Worker
     from ..settings import Settings
-    from ..stats import Stats
 
-__all__ = ["AppHost"]
 
 R = TypeVar("R")
 
@@ -52,9 +50,14 @@ _MAX_CALLBACK_THREADS = 32
 
 
 class AppHost:
-    """Pool, event loop, threads and queue of one app, as its jobs and their runners see them.
+    """Pool, event loop, threads and queue of one app: the `Host` of its jobs, and a `Runtime`.
 
     It holds the app weakly, so that an app goes with its last reference.
+
+    The app's threads: those of the pool run jobs. The loop's runs coroutine jobs and the timers of
+    `clock`, and must not block. `callback_threads` run callbacks, teardown and receivers of jobs
+    that did not run in the pool's threads. `run_apart` starts a thread for one call that may take
+    long, such as opening the pool. `close` ends them, once the queue is idle or given up.
 
     :param executor: the `Executor`, for receivers of signals
     :param around: the functions that `Executor.around_job` has registered
@@ -242,16 +245,6 @@ class AppHost:
             await all_done([opened], None)
             return opened.result().max_workers
         return self.pool.open().max_workers
-
-    def stats(self) -> Stats:
-        """The counts: they add up at any moment."""
-        return stats_of(self.queue, self.pool.count())
-
-    def shutdown(
-        self, *, wait: bool, cancel_futures: bool, deadline: Callable[[], closing.Deadline]
-    ) -> None:
-        """Take no more jobs, and end; see `closing.shutdown`."""
-        closing.shutdown(self, wait=wait, cancel_futures=cancel_futures, deadline=deadline)
 
     def close(self, *, wait: bool) -> None:
         """Let go of pool, threads and loop."""

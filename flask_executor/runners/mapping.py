@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from ..jobs.future import JobFuture
 
-__all__ = ["Results", "Submit", "result_of", "results_of_chunk"]
-
 
 class Submit(Protocol):
     """Submits the call of an item, or of a chunk of items."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ..queue.workers import Worker
     from ..settings import Settings
 
-__all__ = ["Runtime"]
-
 
 class Runtime(Host, Protocol):
     """The parts of one app's executor, as its runners see them: `runners.host.AppHost`."""

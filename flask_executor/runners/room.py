@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from ..queue.queue import JobQueue
 
-__all__ = ["Room"]
-
 
 class Room:
     """Has jobs, and threads that submit, wait until there is room in *queue*.

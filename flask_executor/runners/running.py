@@ -1,4 +1,18 @@
-"""How a job runs from its start to its outcome: in a thread, on the loop, in another process."""
+"""How a job runs from its start to its outcome: in a thread, on the loop, in another process.
+
+================  ==================  ====================  =====================
+a job             starts in           ends in               that call
+================  ==================  ====================  =====================
+in a thread       `run_here`          `_run`                `WorkItem.end`
+on the loop       `run_on_loop`       `end_job`             `WorkItem.end`
+in another one    `run_there`         `_on_returned`        `_end_there`
+that cannot run   (claimed before)    `fail_unrun`          `_end_there`
+that is overdue   (in its thread)     `_time_out`           `WorkItem.set_outcome`
+================  ==================  ====================  =====================
+
+All but a job in another process have their app context here, and leave it in `_leave`. After a
+fault of the executor itself, `_end_anyhow` ends a job, so that nobody waits forever.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +45,6 @@ if TYPE_CHECKING:
     from ..remote.call import Reply
     from .ports import Runtime
     from .transitions import Announced
-
-__all__ = [
-    "end_job",
-    "fail_there",
-    "fail_waiting",
-    "outcome_of",
-    "run_here",
-    "run_on_loop",
-    "run_there",
-]
 
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
@@ -109,7 +113,7 @@ def run_there(host: Runtime, worker: Worker) -> None:
             pool, sent = host.pool.send(item.fn, item.args, item.kwargs or {})
         except BaseException as error:  # also Ctrl-C: the job has been taken
             keep_as_text(error)
-            fail_there(host, item, error)
+            fail_unrun(host, item, error)
             if not host.pool.is_open():
                 fail_waiting(host, worker, error)
                 return
@@ -125,8 +129,8 @@ def run_there(host: Runtime, worker: Worker) -> None:
         return
 
 
-def fail_there(host: Runtime, item: WorkItem, error: BaseException) -> None:
-    """End a job that has been started, and will not be run: it raises *error*."""
+def fail_unrun(host: Runtime, item: WorkItem, error: BaseException) -> None:
+    """End a job that was claimed, and whose code cannot run: it fails with *error*."""
     _end_there(host, item, outcome_of(item, error))
 
 
@@ -230,7 +234,6 @@ def _leave(item: WorkItem, outcome: Outcome) -> None:
 
 
 def _end_anyhow(item: WorkItem, error: BaseException) -> None:
-    # Not the job's doing. Nobody is to wait for ever.
     item.end(Outcome("failed", exception=error))
 
 
@@ -283,7 +286,7 @@ def fail_waiting(host: Runtime, worker: Worker, error: BaseException) -> None:
     """End all jobs that wait for a worker, as there is none to be had: they raise *error*."""
     # To try once more for each of them could take hours.
     while (item := host.take(worker)) is not None:
-        fail_there(host, item, error)
+        fail_unrun(host, item, error)
 
 
 def _limit(host: Runtime, item: WorkItem, on_expired: Callable[[], object]) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..jobs.outcome import Outcome
     from .ports import Runtime
 
-__all__ = ["Announced", "on_transition"]
 
 Announced = Literal["pending", "running", "overdue", "succeeded", "failed", "cancelled"]
 """The states of a job that are announced; several states of a `WorkItem` are "pending" here."""

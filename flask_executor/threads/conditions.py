@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LightCondition", "LightEvent", "LightFuture", "RLock"]
 
 T = TypeVar("T")
 

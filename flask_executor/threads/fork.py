@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["call_in_forked_children"]
 
 # Needs no lock: any thread changes the set by a single call of C code.
 _hooks: set[weakref.WeakMethod[Any]] = set()

@@ -16,7 +16,6 @@ from .conditions import LightEvent, RLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Threads", "start_thread"]
 
 _Call = tuple["Callable[..., object]", tuple[Any, ...]]
 

@@ -25,18 +25,6 @@ from .conditions import LightCondition
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-__all__ = [
-    "CONTEXT_THREAD",
-    "IN_PROCESS_THREAD",
-    "WAITING_THREAD",
-    "OwnThread",
-    "WaitingThread",
-    "context_threads",
-    "end_thread",
-    "leave_threads_of_submitter",
-    "own_thread",
-    "take_over",
-]
 
 T = TypeVar("T")
 

@@ -275,6 +275,29 @@ go_on.set()
     assert lines == ["child's ran", "parent's ran"]
 
 
+def test_a_child_exits_without_the_jobs_of_an_app_that_is_gone() -> None:
+    lines = run("""
+import weakref
+gone = Flask("gone")
+gone.config["EXECUTOR_PUSH_APP_CONTEXT"] = False
+other = Executor()
+other.init_app(gone)
+with gone.app_context():
+    other.submit(hold, "parent's")
+started.acquire()
+reference = weakref.ref(gone)
+del gone
+pid = os.fork()
+if not pid:
+    say("app gone:", reference() is None)
+    sys.exit()
+os.waitpid(pid, 0)
+go_on.set()
+""")
+
+    assert lines == ["app gone: True", "parent's ran"]
+
+
 def test_the_worker_processes_of_a_parent_are_left_to_it() -> None:
     lines = run("""
 import gc

@@ -24,7 +24,7 @@ from flask_executor import (
     job_started,
     job_succeeded,
 )
-from flask_executor.runners.closing import Deadline
+from flask_executor.runners.closing import Deadline, shutdown
 from tests import inside
 from tests.support import WAIT
 
@@ -606,7 +606,7 @@ def test_a_job_ends_although_its_app_is_gone(gate):
 
     assert reference() is None
     assert future.result(WAIT) is None
-    host.shutdown(wait=True, cancel_futures=False, deadline=Deadline)
+    shutdown(host, wait=True, cancel_futures=False, deadline=Deadline())
 
 
 def test_a_job_that_is_cancelled_before_its_first_step_is_cancelled(app, executors):

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor, Stats
-from flask_executor.threads.attempts import SharedAttempt
+from flask_executor.threads.shared_attempt import SharedAttempt
 from tests import inside
 from tests.support import WAIT, MakeExecutor, at_once
 

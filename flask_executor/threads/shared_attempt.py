@@ -10,7 +10,6 @@ from .conditions import LightFuture, RLock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SharedAttempt"]
 
 T = TypeVar("T")
 
