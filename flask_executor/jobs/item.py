@@ -180,7 +180,8 @@ class WorkItem(JobInfo):
     def claim(self, to: ItemState = "running") -> bool:
         """Take the job, to run or to end it; False if somebody else was faster.
 
-        This is the one decision of all who start, cancel, time out or end a job.
+        This is the one decision of all who start, cancel, time out or end a job. The state of a
+        cancelled job is set by the queue, which needs to know where the job waited.
 
         :param to: "running" or "cancelled" for a job that waits; "overdue" or "ending" for a job
             that runs with a timeout
@@ -197,7 +198,7 @@ class WorkItem(JobInfo):
                 if future._state != PENDING:
                     return False
                 future._state = CANCELLED
-                return True  # The queue sets the state: it needs to know where the job waited.
+                return True
             elif self.state != "running":
                 return False
             self.state = to

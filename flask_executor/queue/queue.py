@@ -66,8 +66,6 @@ class JobQueue:
         at_work = worker is not None and worker.current is job and worker in self.crew
         return at_work or job in self.apart
 
-    # Into the queue, and back
-
     def enter(self, item: WorkItem, *, is_delayed: bool) -> Worker | None:
         """Put *item* in; with the lock held.
 
@@ -107,8 +105,6 @@ class JobQueue:
         if item.state != "on_loop":
             self.apart.discard(item)
         return worker
-
-    # Workers
 
     def begin(self, worker: Worker) -> bool:
         """Note that a thread runs *worker*; False if one does already, or it was withdrawn."""
@@ -162,6 +158,7 @@ class JobQueue:
             held = self.admission.held.get(item)
             if held is None:
                 return None
+            # It ends now, so it need not wait for its time.
             self.admission.held[item] = Held(held.admit, is_delayed=False)
             worker = self.claim_for_extra(item)
             if worker is not None:
@@ -173,8 +170,6 @@ class JobQueue:
         worker.current = None  # without the lock: a future that goes may log its failure
         with self.lock:
             self.crew.retire(worker)
-
-    # Jobs that wait for jobs
 
     def need(self, item: WorkItem) -> None:
         """Note that a job waits for *item*."""
@@ -202,8 +197,6 @@ class JobQueue:
             worker = next(filter(None, map(self.claim_for_extra, awaited)), None)
             held = [] if worker is not None else [each for each in awaited if each.state == "held"]
             return worker, held
-
-    # Ends
 
     def note_cancelled(self, item: WorkItem) -> bool:
         """Note that *item* was cancelled while it waited; False if that is known."""

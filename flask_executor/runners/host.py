@@ -121,8 +121,6 @@ class AppHost:
             raise RuntimeError("the executor's app is gone")
         return app
 
-    # --- What jobs ask for
-
     def capture(self) -> Scope:
         """Take what a job submitted here and now may see."""
         return capture(self.find_app() or self.app, self.settings)
@@ -167,8 +165,6 @@ class AppHost:
         """End a coroutine job whose task has not run its first step."""
         self._coroutines.skip(item, error)
 
-    # --- Jobs that wait for jobs
-
     def wait(
         self, future: JobFuture[Any], wait: Callable[[float | None], R], timeout: float | None
     ) -> R:
@@ -209,8 +205,6 @@ class AppHost:
             self.run_apart(self.dispatch.run_extra, worker)
         for item in held:  # It waits for room: nobody is there to make room.
             self.dispatch.room.admit_now(item)
-
-    # --- What runners ask for
 
     def take(self, worker: Worker) -> WorkItem | None:
         """The next job for *worker*, now running; None if no job is left, and the worker over."""
