@@ -7,7 +7,7 @@ import threading
 import weakref
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..threads.conditions import LightFuture
 from ..threads.pool import start_thread
@@ -180,12 +180,13 @@ class LoopThread:
         return running
 
 
-class _Running(NamedTuple):
+class _Running:
     """A running loop thread."""
 
-    thread: threading.Thread
-    mailbox: Mailbox
-    is_over: asyncio.Event
+    def __init__(self, mailbox: Mailbox, is_over: asyncio.Event) -> None:
+        self.thread = threading.current_thread()
+        self.mailbox = mailbox
+        self.is_over = is_over
 
 
 def _end_unused(started: Future[_Running]) -> None:
@@ -203,7 +204,7 @@ def _serve(
 
     async def serve() -> None:
         mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()
-        started.set_result(_Running(threading.current_thread(), mailbox, is_over))
+        started.set_result(_Running(mailbox, is_over))
         await is_over.wait()
         # A task factory that wraps tasks, or raises, must not take part in closing the loop.
         asyncio.get_running_loop().set_task_factory(None)

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextvars import Context
 from functools import partial
 from operator import call
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.utils import import_string
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Prepare = Callable[[], Callable[[], object]]
 
 
-class Pool(NamedTuple):
+class Pool:
     """An open pool.
 
     :param submit: has a worker make a call; returns a future if the call leaves this process
@@ -43,16 +43,27 @@ class Pool(NamedTuple):
         stdlib's process pool may run them with a lock held
     """
 
-    submit: Callable[..., Any]
-    shutdown: Callable[..., object]
-    max_workers: float
-    when_ready: Callable[[Future[Any], Callable[[], object]], object] | None = None
-    kill: Callable[[Future[Any]], object] | None = None
-    kill_all: Callable[[], object] | None = None
-    calls_back_freely: bool = False
+    def __init__(
+        self,
+        submit: Callable[..., Any],
+        shutdown: Callable[..., object],
+        max_workers: float,
+        *,
+        when_ready: Callable[[Future[Any], Callable[[], object]], object] | None = None,
+        kill: Callable[[Future[Any]], object] | None = None,
+        kill_all: Callable[[], object] | None = None,
+        calls_back_freely: bool = False,
+    ) -> None:
+        self.submit = submit
+        self.shutdown = shutdown
+        self.max_workers = max_workers
+        self.when_ready = when_ready
+        self.kill = kill
+        self.kill_all = kill_all
+        self.calls_back_freely: bool = calls_back_freely
 
 
-class Backend(NamedTuple):
+class Backend:
     """A way to run jobs.
 
     :param open: makes the pool. It gets the settings, a prefix for thread names, and a callable
@@ -63,11 +74,20 @@ class Backend(NamedTuple):
     :param opens_lightly: whether opening the pool starts nothing and connects to nothing
     """
 
-    open: Callable[[Settings, str, Prepare], Pool]
-    in_process: bool
-    inline: bool = False
-    knows_main: bool = False
-    opens_lightly: bool = True
+    def __init__(
+        self,
+        open: Callable[[Settings, str, Prepare], Pool],  # noqa: A002 - as its attribute
+        *,
+        in_process: bool,
+        inline: bool = False,
+        knows_main: bool = False,
+        opens_lightly: bool = True,
+    ) -> None:
+        self.open = open
+        self.in_process: bool = in_process
+        self.inline: bool = inline
+        self.knows_main: bool = knows_main
+        self.opens_lightly: bool = opens_lightly
 
 
 def find_backend(settings: Settings) -> Backend:
