@@ -275,6 +275,20 @@ go_on.set()
     assert lines == ["child's ran", "parent's ran"]
 
 
+def test_a_stored_job_that_is_not_in_the_queue_yet_fails_in_a_child() -> None:
+    lines = run("""
+from flask_executor import job_submitted
+
+def check():
+    say(type(executor.futures.get("key").exception(0)).__name__)
+
+with job_submitted.connected_to(lambda *_, **__: fork(check), app):
+    say(executor.submit_stored("key", pow, 2, 3).result(20))
+""")
+
+    assert lines == ["InheritedJob", "8"]
+
+
 def test_a_child_exits_without_the_jobs_of_an_app_that_is_gone() -> None:
     lines = run("""
 import weakref

@@ -292,13 +292,13 @@ def test_all_jobs_end_that_wait_for_room_as_the_pool_is_lost(
         first = executor.submit_async(int)
         while not calls:
             await asyncio.sleep(0.001)
-        waiters = [first, *(executor.submit_async(int) for _ in range(4))]
+        waiters = [first, *(executor.submit_async(int) for _ in range(12))]
         calls[0].set_exception(BrokenExecutor("lost"))
         return await asyncio.wait_for(asyncio.gather(*waiters, return_exceptions=True), WAIT)
 
     errors = asyncio.run(main())
 
-    assert [type(error) for error in errors] == [WorkerDied] + [OSError] * 4
+    assert [type(error) for error in errors] == [WorkerDied] + [OSError] * 12
     executor.drain(WAIT)
 
 
