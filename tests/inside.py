@@ -95,6 +95,20 @@ def count_who_wait(attempt: SharedAttempt[Any]) -> int:
     return len(attempt._current._condition._waiters) if attempt._current else 0
 
 
+def hold_back_admitted(app: Flask) -> list[Callable[[], object]]:
+    """Return what puts jobs into the queue that waited for room, as where the pool is lost."""
+    host = part(app).host
+    calls: list[Callable[[], object]] = []
+    host.pool.is_at_hand = lambda: False
+    host.run_apart = lambda fn, *args: calls.append(lambda: fn(*args))
+    return calls
+
+
+def idle(app: Flask) -> Any:
+    """Return a future that is done once the queue is idle."""
+    return part(app).host.queue.idle()
+
+
 def replace_send(app: Flask, send: Callable[[], Any]) -> None:
     """Have *send* return the future of each call that goes to the pool."""
     pool = part(app).host.pool

@@ -508,6 +508,27 @@ def test_a_job_that_is_cancelled_while_its_submitter_waits_for_room_is_not_annou
     assert sent == ["cancelled"]
 
 
+def test_a_place_is_free_again_when_its_job_is_cancelled_before_it_comes(
+    app: Flask, full: Executor, gate: Gate
+) -> None:
+    admitted = inside.hold_back_admitted(app)
+
+    async def main() -> None:
+        waiter = full.submit_async(int)
+        gate.open()
+        while not admitted:
+            await asyncio.sleep(0.001)
+        waiter.cancel()
+
+    asyncio.run(main())
+    while full.stats().running:
+        time.sleep(0.001)
+    idle = inside.idle(app)
+    admitted.pop()()
+
+    idle.result(WAIT)
+
+
 def test_a_refused_job_ends_the_future_that_others_have_found(
     app: Flask, full: Executor, gate: Gate
 ) -> None:
