@@ -30,11 +30,12 @@ def withdraw(queue: JobQueue, item: WorkItem) -> bool:
     with queue.lock:
         is_retired = queue.crew.retire_unbegun(item)
         state = item.state
-        is_claimed = (is_retired or state in {"delayed", "on_loop"}) and item.claim()
+        is_claimed = (is_retired or state in {"held", "delayed", "on_loop"}) and item.claim()
         if is_claimed or item.is_cancelled():
             queue.apart.discard(item)
         if is_claimed:
-            queue.tally.submitted -= 1
+            queue.admission.held.pop(item, None)
+            queue.tally.submitted -= state != "held"
             queue.tally.delayed -= state == "delayed"
         return is_claimed
 

@@ -69,7 +69,7 @@ class Dispatcher:
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        if hold_timeout is not None or (item.timeout is not None and not item.runs_on_loop):
+        if item.timeout is not None and not item.runs_on_loop:
             self._host.clock.start()  # Later, an error could not be raised here.
         worker = None
         try:

@@ -585,6 +585,14 @@ def test_a_job_that_has_waited_for_room_keeps_its_timeout(
     executor.drain(WAIT)
 
 
+def test_a_job_that_finds_room_needs_no_timer_for_its_wait(app: Flask, executor: Executor) -> None:
+    async def main() -> int:
+        return await executor.options(queue_timeout=600).submit_async(int, "7")
+
+    assert asyncio.run(main()) == 7
+    assert not [each for each in threading.enumerate() if each.name.endswith("-loop")]
+
+
 def test_a_job_that_cannot_have_a_timer_is_not_run_after_its_submission_has_failed(
     app: Flask, executors: MakeExecutor, gate: Gate
 ) -> None:
