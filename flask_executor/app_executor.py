@@ -275,8 +275,7 @@ def _forget_if_never_in(
     item: WorkItem,
     future: concurrent.futures.Future[Any],
 ) -> None:
-    # Its wait for room was given up, or was too long.
-    if item.state in {"held", "rejected"} and futures.get(key) is future:
+    if item.state == "rejected" and futures.get(key) is future:
         futures.pop(key)
 
 

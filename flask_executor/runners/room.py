@@ -44,7 +44,7 @@ class Room:
             raise self.full(timeout)
 
     def give_back(self, item: WorkItem) -> None:
-        """Note that *item*, for which there may be room, will not come."""
+        """Note that *item*, for which room may be reserved, has come or will not come."""
         self._admission.give_back(item)
         self.admit_held()
         self._queue.tell_if_idle()

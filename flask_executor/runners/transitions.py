@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import signals
@@ -72,11 +73,12 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     app = host.find_app()
     if not is_logged and (app is None or not signal.has_receivers_for(app)):
         return
+    announce = partial(_announce, host, item, signal, outcome, call)
     if new == "pending" or item.scope is None or running_job.get(None) is item:
-        _announce(host, item, signal, outcome, call)
+        announce()
         return
     try:
-        item.call_in_scope(_announce, host, item, signal, outcome, call)
+        item.call_in_scope(announce)
     except BaseException as error:  # Its app context could not be entered, for example.
         host.log_failure(item, error, "could not be announced")
 
@@ -92,13 +94,13 @@ def _announce(
     exception = None
     if call is not None:
         values = dict(zip(("future", "fn", "args", "kwargs"), call, strict=True))
-    elif signal is signals.job_succeeded and outcome is not None:
+    elif outcome is not None and signal is signals.job_succeeded:
         values = {"result": outcome.result}
-    elif signal is _FAILED and outcome is not None:
+    elif outcome is not None and signal is _FAILED:
         exception = outcome.exception
         values = {"exception": exception}
     app = host.find_app()
-    if app is not None and signal.receivers:
+    if app is not None:
         signals.notify(signal, app, executor=host.executor, job=item, **values)
     if exception is not None and host.settings.propagate_exceptions:
         item.mark_retrieved()
