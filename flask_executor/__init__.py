@@ -23,7 +23,7 @@ from .exceptions import (
 from .executor import Executor
 from .futures import FutureCollection, JobFuture, JobInfo
 from .job import Job, current_job
-from .options import Options
+from .options import JobOptions, Options
 from .signals import job_cancelled, job_failed, job_started, job_submitted, job_succeeded
 from .stats import Stats
 
@@ -41,6 +41,7 @@ __all__ = [
     "JobExited",
     "JobFuture",
     "JobInfo",
+    "JobOptions",
     "JobTimeout",
     "NoRunningLoop",
     "NotInitialised",

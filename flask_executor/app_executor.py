@@ -5,11 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import os
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .aio.functions import is_coroutine_function
 from .aio.loop import GRACE
 from .aio.streams import stream
 from .exceptions import InheritedJob
@@ -18,7 +18,8 @@ from .jobs.collection import after_fork, stored_in
 from .jobs.function import JobFunction, gives_coroutine
 from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
-from .messages.shown import kind_of
+from .jobs.mistakes import MAP, check_function, check_keywords
+from .jobs.options import NO_OPTIONS, OPTION_NAMES, OptionValues
 from .queue.queue import known, stats_of
 from .queue.workers import current_worker
 from .runners.coroutines import call_coroutine_function
@@ -41,10 +42,13 @@ if TYPE_CHECKING:
     from .jobs.collection import FutureCollection
     from .runners.host import AppHost
     from .runners.mapping import Submit
+    from .runners.transitions import Call
     from .stats import Stats
 
 
 T = TypeVar("T")
+
+_BY_OPTIONS: Any = object()
 
 
 class AppExecutor:
@@ -87,58 +91,77 @@ class AppExecutor:
         fn: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        options: OptionValues = NO_OPTIONS,
         *,
-        key: Hashable | None = None,
-        delay: float | None = None,
-        timeout: float | None = None,
-        queue_timeout: float | None = 0,
+        wait: float | None = _BY_OPTIONS,
         may_hold: bool = False,
-        hold_timeout: float | None = None,
         scope: Scope | None = None,
     ) -> JobFuture[T]:
         """Make a job of the call and put it in the queue; by default it sees what is here now.
 
-        :param queue_timeout: seconds to wait here for room in the queue; None for no limit
+        :param wait: seconds to wait here for room in the queue; None for no limit; if not given,
+            the ``queue_timeout`` of the options, or 0
         :param may_hold: whether to have the job itself wait for that, and not the caller
-        :param hold_timeout: seconds that the job may wait so; None for no limit
         """
-        check_callable(fn)
+        is_coroutine = check_function(fn)
+        if kwargs and not OPTION_NAMES.isdisjoint(kwargs):
+            check_keywords(fn, kwargs)
+        if isinstance(fn, JobFunction):
+            options = options.over(fn.job_options)
         host = self.host
-        dispatch, queue = host.dispatch, host.queue
-        if queue.is_closed:
-            dispatch.check_open()
-        item = WorkItem(host, scope or host.capture(), fn, args, kwargs, key, timeout)
-        self._set_call(item, fn)
+        if host.queue.is_closed:
+            host.dispatch.check_open()
+        scope = scope or host.capture()
+        item = WorkItem(host, scope, fn, args, kwargs, options.key, options.timeout)
+        if is_coroutine or not host.in_process:
+            self._set_call(item, fn, is_coroutine=is_coroutine)
         future: JobFuture[T] = JobFuture(item)
         for callback in self._default_callbacks:
             future.add_done_callback(callback)
+        if wait is _BY_OPTIONS:
+            wait = options.queue_timeout or 0
+        self._put(item, (future, fn, args, kwargs), options, wait=wait, may_hold=may_hold)
+        return future
+
+    def _put(
+        self,
+        item: WorkItem,
+        call: Call,
+        options: OptionValues,
+        *,
+        wait: float | None,
+        may_hold: bool,
+    ) -> None:
+        host, key, delay = self.host, options.key, options.delay
+        dispatch, admission = host.dispatch, host.queue.admission
         if host.inline:
             delay = None
-        is_bounded = queue.admission.is_bounded and (delay is not None or not item.runs_on_loop)
+        is_bounded = admission.is_bounded and (delay is not None or not item.runs_on_loop)
         has_pool = host.pool.pool is not None  # asked here, as nearly every job finds it open
         is_open = has_pool or dispatch.open_for(item, delay, is_awaited=may_hold)
         is_announced = False
         try:
             # Once stored, the future can be found, and the job cancelled, by its key.
             if key is not None:
-                self._store(key, future)
+                self._store(key, call[0])
             if is_bounded and not may_hold:
-                dispatch.room.reserve(item, queue_timeout, is_delayed=delay is not None)
+                dispatch.room.reserve(item, wait, is_delayed=delay is not None)
                 dispatch.check_open()
             if key is None or item.is_pending():
                 is_announced = True
-                call = (future, fn, args, kwargs)
                 on_transition(host, item, None, "pending", call=call)
-            may_be_held = may_hold and is_bounded
             dispatch.put(
-                item, delay, may_hold=may_be_held, hold_timeout=hold_timeout, is_open=is_open
+                item,
+                delay,
+                may_hold=may_hold and is_bounded,
+                hold_timeout=options.queue_timeout,
+                is_open=is_open,
             )
         except BaseException:
             if is_bounded:
                 dispatch.room.give_back(item)
-            self._take_back(item, future, is_announced=is_announced)
+            self._take_back(item, call[0], is_announced=is_announced)
             raise
-        return future
 
     def _take_back(self, item: WorkItem, future: JobFuture[Any], *, is_announced: bool) -> None:
         """Forget a job whose submission has failed, unless it is in the queue all the same."""
@@ -158,41 +181,35 @@ class AppExecutor:
             forget = partial(_forget_if_never_in, self.futures, key, future.job)
             concurrent.futures.Future.add_done_callback(future, forget)
 
-    def _set_call(self, item: WorkItem, fn: Callable[..., Any]) -> None:
-        """Have *item* make the call where it is to be made."""
+    def _set_call(self, item: WorkItem, fn: Callable[..., Any], *, is_coroutine: bool) -> None:
+        """Have *item* make the call where it is to be made: on a loop, or in another process."""
         host = self.host
-        if isinstance(fn, JobFunction):
-            is_coroutine = fn.is_coroutine_function
-            if item.timeout is None:
-                item.timeout = fn.timeout
-        else:
-            is_coroutine = is_coroutine_function(fn)
         if not host.in_process:
             call = (item.timeout, fn, item.args, item.kwargs or {})
             item.fn, item.args = host.pool.remote.pack(item, *call)
             item.kwargs = None
             if is_coroutine and item.timeout is not None:
                 item.timeout += GRACE  # over there it is cancelled in time, and then cleans up
-        elif not is_coroutine:
-            pass
         elif host.has_loop():
             item.runs_on_loop = True
         else:
             item.args = (item.name, item.timeout, fn, *item.args)
             item.fn, item.timeout = call_coroutine_function, None
 
-    def map(
+    def map(  # noqa: PLR0917 - as its only caller has them
         self,
         fn: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
+        options: OptionValues,
         timeout: float | None,
         chunksize: int,
         buffersize: int | None,
     ) -> Iterator[Any]:
         """Submit an item at a time, or to another process a chunk, and return the results."""
-        calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
         # A worker that waited for room might be the one that makes it.
-        submit = self._submitter(fn, chunksize, may_hold=current_worker() is not None)
+        may_hold = current_worker() is not None
+        submit = self._submitter(fn, chunksize, options, may_hold=may_hold)
+        calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
         if not self._goes_in_chunks(fn, chunksize):
             return Results(submit, calls, buffersize, timeout, result_of).each()
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
@@ -204,13 +221,14 @@ class AppExecutor:
         self,
         fn: Callable[..., T],
         iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
-        buffersize: int | None,
+        options: OptionValues,
         chunksize: int,
+        buffersize: int | None,
         *,
         ordered: bool,
     ) -> AsyncGenerator[T, None]:
         """Submit an item or a chunk at a time, as long as somebody asks for results."""
-        submit = self._submitter(fn, chunksize, may_hold=True)
+        submit = self._submitter(fn, chunksize, options, may_hold=True)
         if not self._goes_in_chunks(fn, chunksize):
             chunksize = 1
 
@@ -232,14 +250,19 @@ class AppExecutor:
         # Coroutines of one process run on its loop, all of them at a time.
         return chunksize > 1 and not (self.host.in_process and gives_coroutine(fn))
 
-    def _submitter(self, fn: Callable[..., Any], chunksize: int, *, may_hold: bool) -> Submit:
+    def _submitter(
+        self, fn: Callable[..., Any], chunksize: int, options: OptionValues, *, may_hold: bool
+    ) -> Submit:
         # Each item, or chunk, is a job of its own, which sees what is here now.
-        check_callable(fn)
-        timeout = None
+        check_function(fn, MAP)
         scope = self.host.capture()
+        if isinstance(fn, JobFunction):
+            options = options.over(fn.job_options)
+        if options.key is not None:
+            raise TypeError("a key is for one job, and map makes a job of each item; leave it out")
         if self._goes_in_chunks(fn, chunksize):
-            if isinstance(fn, JobFunction) and fn.timeout is not None:
-                timeout = fn.timeout * chunksize
+            if options.timeout is not None:
+                options = replace(options, timeout=options.timeout * chunksize)
             # One journey to another process and back serves all items of a chunk.
             call = fn
             if self.host.in_process:
@@ -248,15 +271,13 @@ class AppExecutor:
                 call = self.host.pool.remote.for_items(fn)
             fn = Chunk(fn, call)
 
-        def submit(args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
+        def submit(args: tuple[Any, ...], wait: float | None = 0) -> JobFuture[Any]:
+            if options.queue_timeout is not None:
+                wait = (
+                    min(wait, options.queue_timeout) if wait is not None else options.queue_timeout
+                )
             return self.submit(
-                fn,
-                args,
-                {},
-                timeout=timeout,
-                queue_timeout=queue_timeout,
-                may_hold=may_hold,
-                scope=scope.copy(),
+                fn, args, {}, options, wait=wait, may_hold=may_hold, scope=scope.copy()
             )
 
         return submit
@@ -277,14 +298,3 @@ def _forget_if_never_in(
 ) -> None:
     if item.state == "rejected" and futures.get(key) is future:
         futures.pop(key)
-
-
-def check_callable(fn: object) -> None:
-    """Refuse what cannot be called.
-
-    :raises TypeError: if *fn* cannot
-    """
-    if not callable(fn):
-        raise TypeError(
-            f"{kind_of(fn)} cannot be called; expected a function, and its arguments apart from it"
-        )

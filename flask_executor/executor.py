@@ -5,41 +5,32 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import weakref
-from collections.abc import AsyncIterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask
 
-from .aio.mailbox import Mailbox
 from .aio.running import warn_if_blocking
 from .aio.views import as_sync
-from .app_executor import AppExecutor, check_callable
+from .app_executor import AppExecutor
 from .backends.find import INLINE, find_backend
 from .context import current_app_or_none, only_app, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised
 from .job import Job, JobDecorator
 from .jobs.around import check_around
 from .jobs.collection import FutureCollection, check_key
-from .jobs.future import waiter_of
+from .jobs.mistakes import DECORATE, check_callable, check_function, refuse_missing_key
+from .jobs.options import NO_OPTIONS, OptionValues
 from .messages.shown import kind_of
 from .options import Options
 from .remote.here import in_worker
 from .runners.closing import Deadline, drain, drain_async, refuse_in_job, shutdown
 from .runners.host import AppHost
-from .settings import (
-    Settings,
-    check_count,
-    check_name,
-    check_seconds,
-    check_timeout,
-    check_wait,
-    extension_key,
-)
+from .settings import Settings, check_name, check_seconds, extension_key
+from .submitting.any_function import Submitter
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Hashable
     from contextlib import AbstractContextManager
 
     from .jobs.future import JobFuture
@@ -53,7 +44,7 @@ T = TypeVar("T")
 A = TypeVar("A", bound="Callable[[JobInfo], AbstractContextManager[Any]]")
 
 
-class Executor(concurrent.futures.Executor):
+class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
     """Runs jobs off the request, in the context of the Flask app.
 
     One executor may serve several apps, each with its own settings, pool and stored futures. It
@@ -65,6 +56,8 @@ class Executor(concurrent.futures.Executor):
     :raises TypeError: if *app* is no Flask app, or *name* no str
     :raises ValueError: if *name* has other characters than letters, digits and underscores
     """
+
+    _options = NO_OPTIONS
 
     def __init__(self, app: Flask | None = None, name: str = "") -> None:
         check_name(name)
@@ -99,52 +92,6 @@ class Executor(concurrent.futures.Executor):
             # Flask documents this hook for it.
             app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]
         self._apps.add(app)
-
-    @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> JobFuture[T]: ...
-
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
-        """Run ``fn(*args, **kwargs)`` in a worker, in its own app context.
-
-        The job sees copies of the caller's contextvars and ``g``, and the caller's request, as they
-        are now. In another process it sees none of them.
-
-        :raises TypeError: if *fn* cannot be called
-        :raises NotInitialised: if there is no app to work for
-        :raises ExecutorClosed: after `shutdown`, or while the interpreter ends
-        :raises QueueFull: if ``EXECUTOR_MAX_PENDING`` jobs wait already
-        :raises RuntimeError: if no thread can be started, and there is no worker
-        """
-        return self._here().submit(fn, args, kwargs)
-
-    @overload
-    def submit_async(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]: ...
-
-    @overload
-    def submit_async(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]: ...
-
-    def submit_async(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> asyncio.Future[Any]:
-        """Do as `submit` does, and return a future of the running event loop.
-
-        The job starts at this call, awaited or not. Cancelling the future cancels a job that waits
-        for a worker, and asks a running job to stop. If ``EXECUTOR_MAX_PENDING`` jobs wait already,
-        the job waits for admission; this does not block the loop.
-
-        :raises NoRunningLoop: if the calling thread runs no event loop
-        """
-        mailbox = Mailbox.of_running_loop()  # Without a loop, it raises before the job starts.
-        return waiter_of(self._here().submit(fn, args, kwargs, may_hold=True), mailbox)
 
     @overload
     def submit_stored(
@@ -183,11 +130,15 @@ class Executor(concurrent.futures.Executor):
         given = list(args[:2])
         for name in ("future_key", "fn")[len(given) :]:
             if name not in kwargs:
+                if given and callable(given[0]):
+                    refuse_missing_key(given[0])
                 raise TypeError(f"submit_stored() is missing the argument {name!r}")
             given.append(kwargs.pop(name))
         key, fn = given
+        if callable(key) and not callable(fn):
+            refuse_missing_key(key)
         check_key(key)
-        return self._here().submit(fn, args[2:], kwargs, key=key)
+        return self._here().submit(fn, args[2:], kwargs, OptionValues(key=key))
 
     def options(
         self,
@@ -212,103 +163,8 @@ class Executor(concurrent.futures.Executor):
         :raises TypeError: if one of the three times is not a number
         :raises ValueError: if *timeout* is not above 0, or one of the others is below 0
         """
-        check_timeout(timeout)
-        check_wait("delay", delay)
-        check_wait("queue_timeout", queue_timeout)
-        return Options(self._here, queue_timeout, key=key, timeout=timeout, delay=delay)
-
-    @overload
-    def map(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]: ...
-
-    @overload
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]: ...
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[Any]:
-        """Run *fn* for every item and return the results in the order of the items.
-
-        Each item is a job with its own copy of the caller's contexts. This call submits as many
-        items as *buffersize* and ``EXECUTOR_MAX_PENDING`` allow; more follow as results are taken.
-
-        :param timeout: seconds from this call until the last result; None for no limit
-        :param chunksize: how many items make one job, which costs less; each item still has its own
-            context, except in another process
-        :param buffersize: how many items may be submitted and not yet yielded; None for all at once
-        :raises WaitTimeout: from the iterator, if a result is not there in time
-        :raises QueueFull: if not a single item is admitted in time
-        """
-        check_seconds("timeout", timeout)
-        check_count("chunksize", chunksize)
-        if buffersize is not None:
-            check_count("buffersize", buffersize)
-        return self._here().map(fn, iterables, timeout, chunksize, buffersize)
-
-    @overload
-    def map_async(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        ordered: bool = True,
-    ) -> AsyncGenerator[T, None]: ...
-
-    @overload
-    def map_async(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        ordered: bool = True,
-    ) -> AsyncGenerator[T, None]: ...
-
-    def map_async(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        ordered: bool = True,
-    ) -> AsyncGenerator[Any, None]:
-        """Run *fn* for every item of sync or async iterables, and yield results to ``async for``.
-
-        Each item is a job with its own copy of the caller's contexts. The first jobs start with the
-        iteration. Ending the iteration early, by `aclose` or at the end of `contextlib.aclosing`,
-        cancels the jobs in flight, as `JobFuture.cancel` does.
-
-        :param chunksize: as for `map`
-        :param buffersize: how many items may be submitted and not yet yielded; None for twice the
-            workers, times *chunksize*. Iterables may be endless
-        :param ordered: whether results come in the order of the items, or as they are completed
-        """
-        check_count("chunksize", chunksize)
-        if buffersize is not None:
-            check_count("buffersize", buffersize)
-        for iterable in iterables:
-            if not isinstance(iterable, AsyncIterable):
-                iter(iterable)  # raises here, not in the middle of the iteration
-        return self._here().map_async(fn, iterables, buffersize, chunksize, ordered=ordered)
+        options = OptionValues(key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout)
+        return Options(self._here, options)
 
     @overload
     def job(
@@ -319,21 +175,30 @@ class Executor(concurrent.futures.Executor):
     def job(self, fn: Callable[P, T], /) -> Job[P, T]: ...
 
     @overload
-    def job(self, fn: None = None, /, *, timeout: float | None = None) -> JobDecorator: ...
+    def job(
+        self,
+        fn: None = None,
+        /,
+        *,
+        key: Hashable | None = None,
+        timeout: float | None = None,
+        delay: float | None = None,
+        queue_timeout: float | None = None,
+    ) -> JobDecorator: ...
 
-    def job(self, fn: Callable[..., Any] | None = None, /, *, timeout: float | None = None) -> Any:
+    def job(self, fn: Any = None, /, **options: Any) -> Any:
         """Decorate a function so that it can submit itself: ``fib.submit(5)``.
 
-        The executor needs no app yet.
+        The executor needs no app yet. The keywords are those of `options`. They apply to each
+        submission that does not give its own.
 
-        :param timeout: seconds that the function may run as a job; see `options`
-        :raises TypeError: if *fn* cannot be called
+        :raises TypeError: if *fn* cannot be called, or is a generator function
+        :raises TypeError: if an option is not what `options` expects; or `ValueError`
         """
-        check_timeout(timeout)
+        values = OptionValues(**options) if options else NO_OPTIONS
         if fn is None:
-            return partial(self.job, timeout=timeout)
-        check_callable(fn)
-        return Job(self, fn, timeout=timeout)
+            return partial(self._decorate, values)
+        return self._decorate(values, fn)
 
     @property
     def futures(self) -> FutureCollection:
@@ -413,6 +278,10 @@ class Executor(concurrent.futures.Executor):
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
         return f"<Executor {self.name!r} of {apps}>" if self.name else f"<Executor of {apps}>"
+
+    def _decorate(self, options: OptionValues, fn: Any, /) -> Job[..., Any, Any]:
+        check_function(getattr(fn, "__func__", fn), DECORATE)
+        return Job(self, fn, options)
 
     def _serve(self, app: Flask, settings: Settings) -> AppExecutor:
         backend = find_backend(settings)

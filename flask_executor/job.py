@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from asgiref.sync import markcoroutinefunction
 from werkzeug.local import LocalProxy
 
 from .jobs.function import JobFunction
 from .jobs.info import JobInfo, running_job
+from .jobs.options import NO_OPTIONS, OptionValues
 from .messages.shown import name_of
+from .options import JobOptions
+from .submitting.one_function import FunctionSubmitter
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterable,
-        Callable,
-        Coroutine,
-        Hashable,
-        Iterable,
-        Iterator,
-    )
+    from collections.abc import Callable, Coroutine, Hashable
 
     from typing_extensions import TypeVar as DefaultTypeVar
 
     from .executor import Executor
     from .jobs.future import JobFuture
+    from .submitting.any_function import Submitter
 
 __all__ = ["Job", "JobDecorator", "current_job"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
 if TYPE_CHECKING:
     R = DefaultTypeVar("R", default=T)
@@ -60,20 +65,22 @@ class JobDecorator(Protocol):
     def __call__(self, fn: Callable[P, T], /) -> Job[P, T]: ...
 
 
-class Job(JobFunction, Generic[P, T, R]):
+class Job(JobFunction, FunctionSubmitter[P, T], Generic[P, T, R]):
     """A function that can submit itself to its executor; a call runs the plain function.
 
-    Made by `Executor.job`, even before the executor has an app. *T* is the type of the job's
-    result. *R* is the type that a call returns: *T*, or for a coroutine function, the coroutine.
+    Made by `Executor.job`, even before the executor has an app. In a class it is a method, a class
+    method or a static method, as the function is. *T* is the type of the job's result. *R* is the
+    type that a call returns: *T*, or for a coroutine function, the coroutine.
 
-    :param timeout: seconds that the function may run as a job; None for no limit
+    :param options: the options of each submission that does not give its own
     """
 
     def __init__(
-        self, executor: Executor, fn: Callable[P, R], *, timeout: float | None = None
+        self, executor: Executor, fn: Callable[P, R], options: OptionValues = NO_OPTIONS
     ) -> None:
+        self.__name__ = name_of(fn)
         update_wrapper(self, fn)
-        super().__init__(fn, timeout=timeout)
+        super().__init__(fn, options)
         self.fn: Callable[P, R] = fn
         if self.is_coroutine_function:
             markcoroutinefunction(self)
@@ -83,13 +90,22 @@ class Job(JobFunction, Generic[P, T, R]):
         """Call the function, here and now."""
         return self.fn(*args, **kwargs)
 
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
-        """Submit the function as a job; see `Executor.submit`."""
-        return self._executor.submit(self._as_function, *args, **kwargs)
+    def options(
+        self,
+        *,
+        key: Hashable | None = None,
+        timeout: float | None = None,
+        delay: float | None = None,
+        queue_timeout: float | None = None,
+    ) -> JobOptions[P, T]:
+        """Return an object that submits the function with these options; see `Executor.options`.
 
-    def submit_async(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Submit the function as a job to await; see `Executor.submit_async`."""
-        return self._executor.submit_async(self._as_function, *args, **kwargs)
+        Options that are not given here are those of the decorator.
+        """
+        options = self._executor.options(
+            key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout
+        )
+        return JobOptions(options, self._as_function)
 
     @overload
     def submit_stored(
@@ -106,45 +122,21 @@ class Job(JobFunction, Generic[P, T, R]):
                 raise TypeError("submit_stored() is missing the argument 'future_key'")
             args = (kwargs.pop("future_key"),)
         key, *args_of_job = args
-        fn: Callable[..., T] = self._as_function
-        return self._executor.submit_stored(key, fn, *args_of_job, **kwargs)
+        _, fn = self._submitter()
+        return self._executor.submit_stored(key, cast("Any", fn), *args_of_job, **kwargs)
 
-    def map(
-        self,
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """Run the function for every item; see `Executor.map`."""
-        return self._executor.map(
-            self._as_function,
-            *iterables,
-            timeout=timeout,
-            chunksize=chunksize,
-            buffersize=buffersize,
-        )
-
-    def map_async(
-        self,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        ordered: bool = True,
-    ) -> AsyncGenerator[T, None]:
-        """Run the function for every item, for ``async for``; see `Executor.map_async`."""
-        return self._executor.map_async(
-            self._as_function,
-            *iterables,
-            chunksize=chunksize,
-            buffersize=buffersize,
-            ordered=ordered,
-        )
+    @property
+    def timeout(self) -> float | None:
+        """The seconds that the function may run as a job; None for no limit."""
+        return self.job_options.timeout
 
     @property
     def _as_function(self) -> Callable[P, T]:
         # A submitted coroutine function gives the result of its coroutine.
         return cast("Callable[P, T]", self)
+
+    def _submitter(self) -> tuple[Submitter, Callable[P, T]]:
+        return self._executor, self._as_function
 
     def __reduce__(self) -> str:
         """Pickle by name: another process imports the same job."""

@@ -1,72 +1,43 @@
-"""An executor's ways to submit, with options."""
+"""Executors and jobs with options for the next submission."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from .aio.mailbox import Mailbox
-from .jobs.future import waiter_of
+from .submitting.any_function import Submitter
+from .submitting.one_function import FunctionSubmitter
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from .app_executor import AppExecutor
-    from .jobs.future import JobFuture
+    from .jobs.options import OptionValues
 
-__all__ = ["Options"]
+__all__ = ["JobOptions", "Options"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Options:
+class Options(Submitter):
     """An executor's ways to submit, with options; made by `Executor.options`."""
 
-    __slots__ = ("_here", "_options", "_queue_timeout")
+    __slots__ = ("_find_app_executor", "_options")
 
-    def __init__(
-        self, here: Callable[[], AppExecutor], queue_timeout: float | None, **options: Any
-    ) -> None:
-        self._here = here
-        self._queue_timeout = queue_timeout
+    def __init__(self, find_app_executor: Callable[[], AppExecutor], options: OptionValues) -> None:
+        self._find_app_executor = find_app_executor
         self._options = options
 
-    @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> JobFuture[T]: ...
+    def _here(self) -> AppExecutor:
+        return self._find_app_executor()
 
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]: ...
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
-        """Do as `Executor.submit` does, with these options.
+class JobOptions(FunctionSubmitter[P, T]):
+    """A job's ways to submit itself, with options; made by `Job.options`."""
 
-        :raises DuplicateKey: if a future is stored under the key; the job does not start
-        """
-        queue_timeout = self._queue_timeout or 0
-        return self._here().submit(fn, args, kwargs, queue_timeout=queue_timeout, **self._options)
+    def __init__(self, options: Options, fn: Callable[P, T]) -> None:
+        self._options = options
+        self._fn = fn
 
-    @overload
-    def submit_async(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]: ...
-
-    @overload
-    def submit_async(
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]: ...
-
-    def submit_async(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> asyncio.Future[Any]:
-        """Do as `Executor.submit_async` does, with these options.
-
-        :raises DuplicateKey: if a future is stored under the key; the job does not start
-        """
-        mailbox = Mailbox.of_running_loop()
-        future = self._here().submit(
-            fn, args, kwargs, may_hold=True, hold_timeout=self._queue_timeout, **self._options
-        )
-        return waiter_of(future, mailbox)
+    def _submitter(self) -> tuple[Submitter, Callable[P, T]]:
+        return self._options, self._fn

@@ -103,8 +103,25 @@ executor.options(key="key").submit_async(add, "2")  # type: ignore[call-overload
 
 # map
 
+
+def four(number: int, text: str, data: bytes, other: int = 1) -> str:
+    return f"{number}{text}{data!r}{other}"
+
+
+def any_number(*numbers: int) -> int:
+    return sum(numbers)
+
+
 assert_type(executor.map(add, [1, 2], [3, 4]), Iterator[int])
 assert_type(executor.map(add, range(9), timeout=0.5, chunksize=2, buffersize=3), Iterator[int])
+assert_type(executor.map(four, [1], ["a"], [b"c"], [2]), Iterator[str])
+executor.map(four, [1], ["a"], [b"c"], ["2"])  # type: ignore[arg-type]
+assert_type(executor.map(any_number, [1], [2], [3], [4], [5], [6]), Iterator[int])
+executor.map(add, ["1"])  # type: ignore[arg-type]
+executor.map(add, [1], ["2"])  # type: ignore[arg-type]
+executor.map(add, [1], [2], [3])  # type: ignore[arg-type]
+executor.map(add)  # type: ignore[call-overload]
+assert_type(executor.options(timeout=5).map(add, [1]), Iterator[int])
 executor.map([1, 2], add)  # type: ignore[call-overload]
 executor.map(add, 5)  # type: ignore[call-overload]
 executor.map(add, [1], timeout="5")  # type: ignore[call-overload]
@@ -174,6 +191,7 @@ async def view() -> None:
     assert_type(executor.map_async(add, [1, 2]), AsyncGenerator[int, None])
     async for value in executor.map_async(add, numbers(), [1], buffersize=3, ordered=False):
         assert_type(value, int)
+    executor.map_async(add, words())  # type: ignore[arg-type]
     executor.map_async(add, 5)  # type: ignore[call-overload]
     assert_type(executor.map_async(add, [1], chunksize=5), AsyncGenerator[int, None])
 
@@ -183,6 +201,10 @@ async def view() -> None:
 
 async def numbers() -> AsyncIterator[int]:
     yield 1
+
+
+async def words() -> AsyncIterator[str]:
+    yield "1"
 
 
 def awaitable(future: JobFuture[int]) -> Awaitable[int]:

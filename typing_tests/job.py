@@ -62,9 +62,21 @@ add.submit_stored(number=2)  # type: ignore[call-overload]
 
 assert_type(add.map([1, 2], [3, 4]), Iterator[int])
 assert_type(add.map([1, 2], timeout=5, chunksize=2, buffersize=3), Iterator[int])
-add.map(5)  # type: ignore[arg-type]
-add.map([1, 2], chunksize="2")  # type: ignore[arg-type]
-add.map([1, 2], chunk_size=2)  # type: ignore[call-arg]
+add.map(5)  # type: ignore[call-overload]
+add.map([1, 2], chunksize="2")  # type: ignore[call-overload]
+add.map([1, 2], chunk_size=2)  # type: ignore[call-overload]
+add.map(["1", "2"])  # type: ignore[list-item]
+add.map([1, 2], ["3"])  # type: ignore[list-item]
+add.map([1], [2], [3])  # type: ignore[call-overload]
+add.map()  # type: ignore[call-overload]
+
+# With options
+
+assert_type(add.options(delay=5, key="key").submit(2, other=3), JobFuture[int])
+assert_type(add.options(timeout=5).map([1, 2]), Iterator[int])
+add.options(timeout=5).submit("2")  # type: ignore[arg-type]
+add.options(timeout=5).map(["2"])  # type: ignore[list-item]
+add.options(timeot=5)  # type: ignore[call-arg]
 
 
 async def view() -> None:
@@ -78,8 +90,10 @@ async def view() -> None:
     assert_type(add.map_async([1, 2], buffersize=3), AsyncGenerator[int, None])
     async for value in add.map_async(range(9), ordered=False):
         assert_type(value, int)
-    add.map_async(5)  # type: ignore[arg-type]
-    add.map_async([1, 2], timeout=5)  # type: ignore[call-arg]
+    assert_type(await add.options(queue_timeout=1).submit_async(2), int)
+    add.map_async(["1"])  # type: ignore[list-item]
+    add.map_async(5)  # type: ignore[call-overload]
+    add.map_async([1, 2], timeout=5)  # type: ignore[call-overload]
 
 
 # The decorator
@@ -87,6 +101,7 @@ async def view() -> None:
 assert_type(executor.job(repr), Job[[object], str])
 executor.job(5)  # type: ignore[call-overload]
 executor.job(timeot=5)  # type: ignore[call-overload]
+executor.job(timeout=5, delay=1, queue_timeout=2, key="nightly")
 
 
 def takes_a_function(fn: Callable[[int], int]) -> None: ...

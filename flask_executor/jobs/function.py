@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..aio.functions import is_coroutine_function
+from .options import NO_OPTIONS, OptionValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
 class JobFunction:
     """A function, and how it runs as a job.
 
-    :param timeout: seconds that the function may run; None for no limit
+    :param options: the options of each submission that does not give its own
     """
 
-    def __init__(self, fn: Callable[..., Any], *, timeout: float | None = None) -> None:
+    def __init__(self, fn: Callable[..., Any], options: OptionValues = NO_OPTIONS) -> None:
         self.fn = fn
-        self.timeout = timeout
-        self.is_coroutine_function: bool = is_coroutine_function(fn)
+        self.job_options = options
+        self.is_coroutine_function: bool = is_coroutine_function(getattr(fn, "__func__", fn))
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function, here and now."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Submit(Protocol):
     """Submits the call of an item, or of a chunk of items."""
 
-    def __call__(self, args: tuple[Any, ...], queue_timeout: float | None = 0) -> JobFuture[Any]:
-        """Submit a job for *args*, and wait at most *queue_timeout* seconds for its admission."""
+    def __call__(self, args: tuple[Any, ...], wait: float | None = 0) -> JobFuture[Any]:
+        """Submit a job for *args*, and wait at most *wait* seconds for its admission."""
         ...
 
 
@@ -73,8 +73,8 @@ class Results:
                 return
             try:
                 # Waits for admission only if there is no other job to wait for.
-                queue_timeout = 0 if self._futures else self._left()
-                self._futures.append(self._submit(args, queue_timeout))
+                wait = 0 if self._futures else self._left()
+                self._futures.append(self._submit(args, wait))
             except QueueFull:
                 if not self._futures:
                     raise

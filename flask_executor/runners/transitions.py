@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Announced = Literal["pending", "running", "overdue", "succeeded", "failed", "cancelled"]
 """The states of a job that are announced; several states of a `WorkItem` are "pending" here."""
 
-_Call = tuple["JobFuture[Any]", "Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
+Call = tuple["JobFuture[Any]", "Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
 
 _FAILED = signals.job_failed
 _SIGNALS: dict[Announced, NamedSignal] = {
@@ -41,7 +41,7 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     old: Announced | None,
     new: Announced,
     outcome: Outcome | None = None,
-    call: _Call | None = None,
+    call: Call | None = None,
 ) -> None:
     """Count, signal and log that *item* goes from *old* to *new*.
 
@@ -88,7 +88,7 @@ def _announce(
     item: WorkItem,
     signal: NamedSignal,
     outcome: Outcome | None,
-    call: _Call | None,
+    call: Call | None,
 ) -> None:
     values: dict[str, Any] = {}
     exception = None

@@ -37,6 +37,7 @@ ROOMS = [
     {"backends"},
     {"runners"},
     {"app_executor"},
+    {"submitting"},
     {"executor", "futures", "job", "options", "testing"},
     {"__init__"},
 ]

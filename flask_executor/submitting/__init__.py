@@ -1,0 +1,1 @@
+"""The ways to submit that executors, jobs and their options share."""
