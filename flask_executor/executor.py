@@ -8,7 +8,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from flask import Flask
+from flask import Flask, has_request_context
 
 from .aio.running import warn_if_blocking
 from .aio.views import as_sync
@@ -22,6 +22,7 @@ from .jobs.collection import FutureCollection, check_key
 from .jobs.mistakes import DECORATE, check_callable, check_function, refuse_missing_key
 from .jobs.options import NO_OPTIONS, OptionValues
 from .messages.shown import kind_of
+from .messages.warn import warn_caller
 from .options import Options
 from .remote.here import in_worker
 from .runners.closing import Deadline, drain, drain_async, refuse_in_job, shutdown
@@ -32,6 +33,7 @@ from .submitting.any_function import Submitter
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
     from contextlib import AbstractContextManager
+    from typing import Self
 
     from .jobs.future import JobFuture
     from .jobs.info import JobInfo
@@ -274,6 +276,16 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
                     "loop; use shutdown(wait=False), or another thread"
                 )
             shutdown(host, wait=wait, cancel_futures=cancel_futures, deadline=deadline)
+
+    def __enter__(self) -> Self:
+        """Return the executor; at the end of the block, it is shut down. Warns in a request."""
+        if has_request_context():
+            warn_caller(
+                "'with executor:' shuts the executor down for all requests when its block ends; "
+                "submit without a 'with' block",
+                RuntimeWarning,
+            )
+        return self
 
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import warnings
 
 from ..exceptions import NoRunningLoop
-from ..messages.traces import is_of_this_package
+from ..messages.warn import warn_caller
 
 _PATCHED_TOO_LATE = (
     "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
@@ -72,8 +71,4 @@ def warn_if_blocking(what: str, until: str) -> None:
     """Warn the caller of this package if *what* is about to block this thread's event loop."""
     if running_loop() is None:
         return
-    level, frame = 2, sys._getframe(1)  # noqa: SLF001 - inspect's takes longer
-    while frame.f_back is not None and is_of_this_package(frame):
-        level, frame = level + 1, frame.f_back
-    message = f"{what} blocks the event loop of this thread until {until}"
-    warnings.warn(message, RuntimeWarning, stacklevel=level)
+    warn_caller(f"{what} blocks the event loop of this thread until {until}", RuntimeWarning)

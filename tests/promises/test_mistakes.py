@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -162,6 +163,34 @@ def test_a_functions_own_argument_may_be_called_as_an_option(executor: Executor)
     assert executor.submit(dict, timeout=3).result(WAIT) == {"timeout": 3}
     with pytest.raises(TypeError, match=r"options\(timeout=3\)"):
         executor.submit(by_position, 1, timeout=3)  # type: ignore[call-overload]
+
+
+# A with block in a view
+
+
+@pytest.mark.parametrize("is_view", [True, False])
+def test_a_with_block_in_a_view_warns_that_it_shuts_the_executor_down(
+    app: Flask, executor: Executor, is_view: bool
+) -> None:
+    def use() -> str:
+        with executor:
+            return str(executor.submit(double, 2).result(WAIT))
+
+    app.add_url_rule("/", view_func=use)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if is_view:
+            assert app.test_client().get("/").text == "4"
+        else:
+            with app.app_context():
+                assert use() == "4"
+
+    told = [(str(each.message), each.category, each.filename) for each in caught]
+    text = (
+        "'with executor:' shuts the executor down for all requests when its block ends; submit "
+        "without a 'with' block"
+    )
+    assert told == ([(text, RuntimeWarning, __file__)] if is_view else [])
 
 
 # Options of the decorator, of a job, and of a map
