@@ -194,6 +194,9 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         The executor needs no app yet. The keywords are those of `options`. They apply to each
         submission that does not give its own.
 
+        In a class, it decorates methods, and with ``@executor.job`` as the first line, class
+        methods and static methods. The instance of a method is sent along to another process.
+
         :raises TypeError: if *fn* cannot be called, or is a generator function
         :raises TypeError: if an option is not what `options` expects; or `ValueError`
         """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from functools import update_wrapper
+from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
+    Concatenate,
     Generic,
     ParamSpec,
     Protocol,
@@ -26,6 +29,7 @@ from .submitting.one_function import FunctionSubmitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
+    from typing import Self
 
     from typing_extensions import TypeVar as DefaultTypeVar
 
@@ -51,6 +55,11 @@ current_job: JobInfo = cast(
 
 Outside a job, it is false and any attribute raises `RuntimeError`.
 """
+
+_WRONG_ORDER = (
+    "the job {!r} is inside @classmethod, and would not get its class; put @executor.job above "
+    "@classmethod"
+)
 
 
 class JobDecorator(Protocol):
@@ -78,13 +87,21 @@ class Job(JobFunction, FunctionSubmitter[P, T], Generic[P, T, R]):
     def __init__(
         self, executor: Executor, fn: Callable[P, R], options: OptionValues = NO_OPTIONS
     ) -> None:
+        is_static = isinstance(fn, staticmethod)
+        if is_static:  # That is, it never becomes a method.
+            fn = cast("Any", fn).__func__
         self.__name__ = name_of(fn)
         update_wrapper(self, fn)
         super().__init__(fn, options)
         self.fn: Callable[P, R] = fn
         if self.is_coroutine_function:
             markcoroutinefunction(self)
+            _look_like_function(self, fn)
         self._executor = executor
+        self._attribute = name_of(fn)
+        self._is_method = isinstance(fn, classmethod)
+        # Until its class names it. Inside a classmethod object it is not named.
+        self._may_be_method = not is_static and _is_in_class(fn)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
@@ -136,11 +153,70 @@ class Job(JobFunction, FunctionSubmitter[P, T], Generic[P, T, R]):
         return cast("Callable[P, T]", self)
 
     def _submitter(self) -> tuple[Submitter, Callable[P, T]]:
+        if self._may_be_method:
+            if _is_in_classmethod(self, self.fn):
+                raise TypeError(_WRONG_ORDER.format(self._attribute))
+            self._may_be_method = False
         return self._executor, self._as_function
 
-    def __reduce__(self) -> str:
-        """Pickle by name: another process imports the same job."""
-        return self.fn.__qualname__
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        # As in Flask-Executor 1.0, a job that was made elsewhere does not become a method.
+        if self._is_method or self._may_be_method:
+            self._attribute, self._is_method = name, True
+        self._may_be_method = False
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
+
+    @overload
+    def __get__(
+        self: Job[Concatenate[Any, Q], T, R], instance: object, owner: type[Any] | None = None
+    ) -> Job[Q, T, R]: ...
+
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> Any:
+        """The job of the method of *instance*; the instance is sent along to other processes."""
+        if not self._is_method:
+            if instance is owner and self._may_be_method:  # `classmethod`, before Python 3.13
+                raise TypeError(_WRONG_ORDER.format(self._attribute))
+            return self
+        method = cast("Any", self.fn).__get__(instance, owner)
+        if method is self.fn:
+            return self
+        bound: Job[..., T, Any] = Job(self._executor, method, self.job_options)
+        bound._attribute = self._attribute
+        return bound
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, so that another process imports the same job, or has the same method."""
+        owner = getattr(self.fn, "__self__", None)
+        if owner is None or not isinstance(getattr(owner, self._attribute, None), Job):
+            return self.fn.__qualname__
+        return getattr, (owner, self._attribute)
 
     def __repr__(self) -> str:
         return f"<Job {name_of(self.fn)}>"
+
+
+def _look_like_function(job: Job[..., Any, Any], fn: Callable[..., Any]) -> None:
+    # Before Python 3.12, `inspect.iscoroutinefunction`, which Flask asks for views, knows no marks.
+    # It looks at the code of functions, and of objects that have the attributes of functions.
+    for name in ("__code__", "__defaults__", "__kwdefaults__"):
+        if hasattr(fn, name):
+            setattr(job, name, getattr(fn, name))
+
+
+def _is_in_class(fn: Callable[..., Any]) -> bool:
+    """Whether *fn* was defined in the body of a class."""
+    if not isinstance(fn, FunctionType):
+        return False
+    where, _, _ = fn.__qualname__.rpartition(".")
+    return where != "" and not where.endswith("<locals>")
+
+
+def _is_in_classmethod(job: Job[..., Any, Any], fn: Callable[..., Any]) -> bool:
+    found: Any = sys.modules.get(fn.__module__)
+    *path, name = fn.__qualname__.split(".")
+    for each in path:
+        found = getattr(found, each, None)
+    method = vars(found).get(name) if isinstance(found, type) else None
+    return isinstance(method, classmethod) and method.__func__ is job

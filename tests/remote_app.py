@@ -46,6 +46,45 @@ def create_app() -> Flask:
     return set_up(Flask("made_by_a_factory"))
 
 
+class Report:
+    """Jobs that are methods; `tests/backends` runs them in other processes."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    @executor.job
+    def build(self, month: int = 1) -> tuple[str, int, int]:
+        return self.title, month, os.getpid()
+
+    @executor.job(timeout=20)
+    async def fetch(self, month: int = 1) -> tuple[str, int, int]:
+        return self.title, month, os.getpid()
+
+    @executor.job
+    @classmethod
+    def kind(cls, month: int = 1) -> tuple[str, int, int]:
+        return cls.__name__, month, os.getpid()
+
+    @executor.job
+    @classmethod
+    async def fetch_kind(cls, month: int = 1) -> tuple[str, int, int]:
+        return cls.__name__, month, os.getpid()
+
+    @executor.job
+    @staticmethod
+    def days(month: int = 1) -> tuple[str, int, int]:
+        return "days", month, os.getpid()
+
+    @staticmethod
+    @executor.job
+    def weeks(month: int = 1) -> tuple[str, int, int]:
+        return "weeks", month, os.getpid()
+
+
+class YearReport(Report):
+    """Inherits the jobs."""
+
+
 # Pools of one's own
 
 

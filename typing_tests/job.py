@@ -128,3 +128,47 @@ async def coroutine_jobs(executor: Executor) -> None:
     assert_type(await executor.submit_async(fetch, "a"), bytes)
     assert_type(list(executor.map(fetch, ["a"])), list[bytes])
     job.submit(1)  # type: ignore[arg-type]
+
+
+class Report:
+    @executor.job
+    def build(self, month: int) -> str:
+        return f"{month}"
+
+    @executor.job
+    async def fetch(self, month: int) -> str:
+        return f"{month}"
+
+    @executor.job
+    @classmethod
+    def kind(cls, month: int) -> str:
+        return f"{month}"
+
+    @executor.job(timeout=5)
+    @classmethod
+    async def fetch_kind(cls, month: int) -> str:
+        return f"{month}"
+
+    @executor.job
+    @staticmethod
+    def days(month: int) -> int:
+        return month
+
+
+async def methods(report: Report) -> None:
+    assert_type(report.build(5), str)
+    assert_type(report.build.submit(5), JobFuture[str])
+    assert_type(report.build.map([5]), Iterator[str])
+    assert_type(report.build.options(delay=1).submit(5), JobFuture[str])
+    assert_type(Report.build.submit(report, 5), JobFuture[str])
+    assert_type(await report.fetch(5), str)
+    assert_type(await report.fetch.submit_async(5), str)
+    assert_type(report.kind.submit(5), JobFuture[str])
+    assert_type(await report.fetch_kind.submit_async(5), str)
+    assert_type(Report.days.submit(5), JobFuture[int])
+    report.build.submit("5")  # type: ignore[arg-type]
+    report.build.map(["5"])  # type: ignore[list-item]
+    report.kind.submit("5")  # type: ignore[arg-type]
+    # It works, but type checkers take a decorated class method of the class for a method.
+    Report.kind.submit(5)  # type: ignore[call-arg, arg-type]
+    Report.days.submit("5")  # type: ignore[arg-type]
