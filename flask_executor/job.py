@@ -90,7 +90,7 @@ class Job(JobFunction, FunctionSubmitter[P, T], Generic[P, T, R]):
         is_static = isinstance(fn, staticmethod)
         if is_static:  # That is, it never becomes a method.
             fn = cast("Any", fn).__func__
-        self.__name__ = name_of(fn)
+        self.__name__: str = name_of(fn)
         update_wrapper(self, fn)
         super().__init__(fn, options)
         self.fn: Callable[P, R] = fn

@@ -116,7 +116,7 @@ assert_type(executor.map(add, [1, 2], [3, 4]), Iterator[int])
 assert_type(executor.map(add, range(9), timeout=0.5, chunksize=2, buffersize=3), Iterator[int])
 assert_type(executor.map(four, [1], ["a"], [b"c"], [2]), Iterator[str])
 executor.map(four, [1], ["a"], [b"c"], ["2"])  # type: ignore[arg-type]
-assert_type(executor.map(any_number, [1], [2], [3], [4], [5], [6]), Iterator[int])
+assert_type(executor.map(any_number, [1], [2], [3], [4], [5], [6]), Iterator[Any])
 executor.map(add, ["1"])  # type: ignore[arg-type]
 executor.map(add, [1], ["2"])  # type: ignore[arg-type]
 executor.map(add, [1], [2], [3])  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import (
         AsyncGenerator,
-        AsyncIterable,
         Callable,
         Iterable,
         Iterator,
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ..jobs.future import JobFuture
-    from .any_function import MapAsyncOptions, MapOptions, Submitter
+    from .any_function import Submitter
+    from .mapping import Items, MapAsyncOptions, MapOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,27 +112,20 @@ class FunctionSubmitter(ABC, Generic[P, T]):
 
     @overload
     def map_async(
-        self: Takes1[A, T],
-        i1: Iterable[A] | AsyncIterable[A],
-        /,
-        **options: Unpack[MapAsyncOptions],
+        self: Takes1[A, T], i1: Items[A], /, **options: Unpack[MapAsyncOptions]
     ) -> AsyncGenerator[T, None]: ...
 
     @overload
     def map_async(
-        self: Takes2[A, B, T],
-        i1: Iterable[A] | AsyncIterable[A],
-        i2: Iterable[B] | AsyncIterable[B],
-        /,
-        **options: Unpack[MapAsyncOptions],
+        self: Takes2[A, B, T], i1: Items[A], i2: Items[B], /, **options: Unpack[MapAsyncOptions]
     ) -> AsyncGenerator[T, None]: ...
 
     @overload
     def map_async(
         self: Takes3[A, B, C, T],
-        i1: Iterable[A] | AsyncIterable[A],
-        i2: Iterable[B] | AsyncIterable[B],
-        i3: Iterable[C] | AsyncIterable[C],
+        i1: Items[A],
+        i2: Items[B],
+        i3: Items[C],
         /,
         **options: Unpack[MapAsyncOptions],
     ) -> AsyncGenerator[T, None]: ...
@@ -140,10 +133,10 @@ class FunctionSubmitter(ABC, Generic[P, T]):
     @overload
     def map_async(
         self: Takes4[A, B, C, D, T],
-        i1: Iterable[A] | AsyncIterable[A],
-        i2: Iterable[B] | AsyncIterable[B],
-        i3: Iterable[C] | AsyncIterable[C],
-        i4: Iterable[D] | AsyncIterable[D],
+        i1: Items[A],
+        i2: Items[B],
+        i3: Items[C],
+        i4: Items[D],
         /,
         **options: Unpack[MapAsyncOptions],
     ) -> AsyncGenerator[T, None]: ...
@@ -151,20 +144,20 @@ class FunctionSubmitter(ABC, Generic[P, T]):
     @overload
     def map_async(
         self,
-        i1: Iterable[Any] | AsyncIterable[Any],
-        i2: Iterable[Any] | AsyncIterable[Any],
-        i3: Iterable[Any] | AsyncIterable[Any],
-        i4: Iterable[Any] | AsyncIterable[Any],
-        i5: Iterable[Any] | AsyncIterable[Any],
+        i1: Items[Any],
+        i2: Items[Any],
+        i3: Items[Any],
+        i4: Items[Any],
+        i5: Items[Any],
         /,
-        *more: Iterable[Any] | AsyncIterable[Any],
+        *more: Items[Any],
         **options: Unpack[MapAsyncOptions],
     ) -> AsyncGenerator[T, None]: ...
 
     def map_async(
         self,
         /,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
+        *iterables: Items[Any],
         chunksize: int = 1,
         buffersize: int | None = None,
         ordered: bool = True,
