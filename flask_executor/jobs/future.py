@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ..aio.mailbox import Mailbox
 from ..aio.running import running_loop, warn_if_blocking
 from ..aio.waiter import Waiter
-from ..exceptions import JobTimeout, WaitTimeout
+from ..exceptions import WaitTimeout
 from ..messages.shown import name_of
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition
 from .collection import State, state_of
 from .info import running_job
 from .item import WorkItem
+from .outcome import is_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
@@ -227,13 +228,9 @@ class JobFuture(concurrent.futures.Future[T]):
         else:
             self._result = outcome.result  # of the items of a chunk before the one that failed
             # Before anybody can ask for the exception.
-            if not self._is_retrieved and self._is_unexpected(outcome.exception):
+            if not self._is_retrieved and is_unexpected(self.job, outcome.exception):
                 self._log_scope = scope
             self.set_exception(outcome.exception)
-
-    def _is_unexpected(self, exception: BaseException | None) -> bool:
-        """Whether *exception* is to be logged if nobody asks: not if the job was told to stop."""
-        return not self.job.cancel_requested or isinstance(exception, JobTimeout)
 
     def _set_cancelled(self) -> None:
         """Cancel a future that is running, which the stdlib's cannot do."""
@@ -269,7 +266,7 @@ class JobFuture(concurrent.futures.Future[T]):
     def __del__(self) -> None:
         # A signal handler may have raised before it was set.
         exception = getattr(self, "_exception", None)
-        if exception is None or self._is_retrieved or not self._is_unexpected(exception):
+        if exception is None or self._is_retrieved or not is_unexpected(self.job, exception):
             return
         job, scope = self.job, self._log_scope
         call = (exception, "failed and nobody asked for its outcome", scope)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..exceptions import JobTimeout
+
 if TYPE_CHECKING:
     from ..stats import End
+    from .info import JobInfo
 
 
 class Outcome:
@@ -22,3 +25,8 @@ class Outcome:
         self.state: End = state
         self.result: Any = result
         self.exception: BaseException | None = exception
+
+
+def is_unexpected(job: JobInfo, exception: BaseException | None) -> bool:
+    """Whether the failure of *job* is worth a line of the log: not if it was asked to stop."""
+    return not job.cancel_requested or isinstance(exception, JobTimeout)

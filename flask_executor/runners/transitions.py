@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import signals
 from ..jobs.info import running_job
+from ..jobs.outcome import is_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
         host.queue.count_end(item, outcome.state)
     # More that follows jobs is called here: below, most jobs are not seen.
     signal = _SIGNALS[new]
-    is_logged = signal is _FAILED and host.settings.propagate_exceptions
+    is_logged = signal is _FAILED and _is_logged_at_once(host, item, outcome)
     if not is_logged and not signal.receivers:
         return
     if old == "overdue":
@@ -73,7 +74,7 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     app = host.find_app()
     if not is_logged and (app is None or not signal.has_receivers_for(app)):
         return
-    announce = partial(_announce, host, item, signal, outcome, call)
+    announce = partial(_announce, host, item, signal, outcome, call, is_logged=is_logged)
     if new == "pending" or item.scope is None or running_job.get(None) is item:
         announce()
         return
@@ -83,12 +84,21 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
         host.log_failure(item, error, "could not be announced")
 
 
+def _is_logged_at_once(host: Runtime, item: WorkItem, outcome: Outcome | None) -> bool:
+    if host.settings.propagate_exceptions:
+        return True
+    # A stored future may never be dropped, and a failure that nobody asks for is logged only then.
+    return item.key is not None and outcome is not None and is_unexpected(item, outcome.exception)
+
+
 def _announce(
     host: Runtime,
     item: WorkItem,
     signal: NamedSignal,
     outcome: Outcome | None,
     call: Call | None,
+    *,
+    is_logged: bool,
 ) -> None:
     values: dict[str, Any] = {}
     exception = None
@@ -102,6 +112,6 @@ def _announce(
     app = host.find_app()
     if app is not None:
         signals.notify(signal, app, executor=host.executor, job=item, **values)
-    if exception is not None and host.settings.propagate_exceptions:
+    if exception is not None and is_logged:
         item.mark_retrieved()
         host.log_failure(item, exception, "failed")

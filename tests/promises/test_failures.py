@@ -178,6 +178,67 @@ def test_a_coroutine_job_that_was_cancelled_may_fail_unseen(
     assert app_log(caplog) == []
 
 
+@pytest.mark.parametrize("propagates", [False, True])
+def test_the_failure_of_a_stored_job_is_logged_when_it_happens_and_only_then(
+    app: Flask,
+    executors: MakeExecutor,
+    caplog: pytest.LogCaptureFixture,
+    as_job: AsJob,
+    propagates: bool,
+) -> None:
+    executor = executors(app, propagate_exceptions=propagates)
+    executor.submit_stored("secret", as_job(fail))
+    executor.drain(WAIT)
+    records = app_log(caplog).copy()
+    id_ = executor.futures.get("secret").id
+    executor.futures.pop("secret")
+    gc.collect()
+
+    (record,) = records
+    assert app_log(caplog) == records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage() == f"Job fail ({id_}) failed"
+    assert isinstance(record.exc_info[1], JobError)
+
+
+def test_the_failure_of_a_stored_job_in_another_process_is_logged_when_it_happens(
+    app: Flask, executors: MakeExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = executors(app, type="process", max_workers=1, mp_context="forkserver")
+    future = executor.submit_stored("key", remote_app.fail)
+    executor.drain(WAIT)
+
+    (record,) = app_log(caplog)
+    assert record.getMessage() == f"Job fail ({future.id}) failed"
+
+
+def test_a_stored_job_that_was_asked_to_stop_may_fail_unseen(
+    executor: Executor, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    future = executor.submit_stored("key", lambda: fail(gate()))
+    gate.await_arrival()
+    future.cancel()
+    gate.open()
+    executor.drain(WAIT)
+    executor.futures.pop("key")
+    del future
+
+    assert app_log(caplog) == []
+
+
+def test_a_stored_job_that_is_out_of_time_is_logged_at_once(
+    executor: Executor, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    future = executor.options(key="key", timeout=0.05).submit(gate)
+    assert isinstance(future.exception(WAIT), JobTimeout)
+    gate.open()
+    executor.drain(WAIT)
+
+    (record,) = app_log(caplog)
+    assert record.getMessage() == f"Job Gate ({future.id}) failed"
+    assert isinstance(record.exc_info[1], JobTimeout)
+
+
 def test_an_exception_that_cannot_be_shown_is_logged_and_the_worker_lives_on(
     one_worker: Executor, caplog: pytest.LogCaptureFixture, as_job: AsJob
 ) -> None:
