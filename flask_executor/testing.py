@@ -1,24 +1,33 @@
 """Helpers for the tests of an app that has an executor.
 
 With ``EXECUTOR_TYPE = "inline"`` each job runs at once in the thread that submits it, with the same
-futures and contexts as elsewhere. `recorded_jobs` shows which jobs an app submitted.
+futures and contexts as elsewhere. `recorded_jobs` shows which jobs an app submitted, and
+`failing_jobs_raise` has a test fail if one of its jobs does.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .aio.running import warn_if_blocking
+from .jobs.future import unasked_failure
+from .runners.closing import drain, refuse_in_job
+from .settings import extension_key
 from .signals import job_submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
+    from flask import Flask
+
     from .executor import Executor
     from .jobs.future import JobFuture
+    from .runners.host import AppHost
 
-__all__ = ["RecordedJob", "recorded_jobs"]
+__all__ = ["RecordedJob", "failing_jobs_raise", "recorded_jobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +69,72 @@ def recorded_jobs(executor: Executor) -> Generator[list[RecordedJob]]:
 
     with job_submitted.connected_to(record):
         yield jobs
+
+
+@contextmanager
+def failing_jobs_raise(executor: Executor) -> Generator[None]:
+    """Wait for the jobs at the end of the block, and raise the failures that nobody asked for.
+
+    These are the failures of jobs that the block has submitted to *executor*, from any thread or
+    app, and whose outcome neither `result`, `exception` nor an ``await`` has given to anybody. A
+    job that was asked to stop may fail. Failures count even if they have been logged::
+
+        with failing_jobs_raise(executor):
+            client.post("/orders")
+
+    If the block itself raises, there is no wait: its exception gets a note that names the jobs that
+    have failed by then. In an async test, await `drain_async` at the end of the block.
+
+    :raises ExceptionGroup: if there are such failures, with all of them
+    """
+    futures: list[JobFuture[Any]] = []
+    hosts: set[AppHost] = set()
+
+    def record(app: Flask, **sent: Any) -> None:
+        if sent["executor"] is executor:
+            futures.append(sent["future"])
+            hosts.add(app.extensions[extension_key(executor.name)].host)
+
+    with job_submitted.connected_to(record):
+        try:
+            yield
+        except BaseException as error:
+            _add_note(error, _unasked(futures))
+            raise
+        _wait_for_jobs(hosts)
+    failed = _unasked(futures)
+    if failed:
+        raise _group(failed)
+
+
+def _wait_for_jobs(hosts: set[AppHost]) -> None:
+    # A job of one host may submit jobs to another one.
+    while busy := [host for host in hosts.copy() if not host.queue.idle().done()]:
+        refuse_in_job(busy, "drain")
+        until = "every job has ended; await drain_async() in the block"
+        warn_if_blocking("the end of failing_jobs_raise()", until)
+        drain(busy, None)
+
+
+def _unasked(futures: list[JobFuture[Any]]) -> list[JobFuture[Any]]:
+    return [future for future in futures.copy() if unasked_failure(future) is not None]
+
+
+def _group(failed: list[JobFuture[Any]]) -> BaseExceptionGroup[BaseException]:
+    # `exception` notes that the failure need not be logged.
+    failures = [future.exception() for future in failed]
+    return BaseExceptionGroup(_summary(failed), [error for error in failures if error is not None])
+
+
+def _add_note(error: BaseException, failed: list[JobFuture[Any]]) -> None:
+    if failed:
+        with suppress(Exception):  # A frozen dataclass takes no note.
+            error.add_note(f"Meanwhile, {_summary(failed)}")
+
+
+def _summary(failed: list[JobFuture[Any]]) -> str:
+    """Say "3 jobs failed and nobody asked for their outcome: charge, mail (2 times)"."""
+    counts = Counter(future.name for future in failed)
+    names = [name if n == 1 else f"{name} ({n} times)" for name, n in counts.items()]
+    jobs, whose = ("1 job", "its") if len(failed) == 1 else (f"{len(failed)} jobs", "their")
+    return f"{jobs} failed and nobody asked for {whose} outcome: {', '.join(names)}"

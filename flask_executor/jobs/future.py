@@ -13,15 +13,15 @@ from concurrent.futures._base import (
 )
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..aio.mailbox import Mailbox
 from ..aio.running import running_loop, warn_if_blocking
 from ..aio.waiter import Waiter
 from ..exceptions import WaitTimeout
-from ..messages.shown import name_of
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition
+from .callbacks import call_back
 from .collection import State, state_of
 from .info import running_job
 from .item import WorkItem
@@ -47,7 +47,7 @@ class JobFuture(concurrent.futures.Future[T]):
     :param job: what is to run
     """
 
-    __slots__ = ("_is_retrieved", "_log_scope", "_loop_waiters", "job")
+    __slots__ = ("_known_to", "_log_scope", "_loop_waiters", "job")
 
     def __init__(self, job: WorkItem) -> None:
         # All that the stdlib's `__init__` does, but for the condition.
@@ -59,7 +59,8 @@ class JobFuture(concurrent.futures.Future[T]):
         self._done_callbacks: list[Callable[[concurrent.futures.Future[T]], object]] = []
         self.job: WorkItem = job
         job.future = self
-        self._is_retrieved = False
+        # Who knows its failure. One field, as many futures are kept.
+        self._known_to: Literal["nobody", "log", "asker"] = "nobody"
         # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
         # somebody asks.
         self._log_scope: Scope | None = None
@@ -181,7 +182,7 @@ class JobFuture(concurrent.futures.Future[T]):
         it raises is logged.
         """
         self.job.has_callbacks = True
-        super().add_done_callback(partial(_call_back, fn))
+        super().add_done_callback(partial(call_back, fn))
 
     def __await__(self) -> Generator[Any, None, T]:
         return waiter_of(self).__await__()
@@ -216,8 +217,14 @@ class JobFuture(concurrent.futures.Future[T]):
 
     def _mark_retrieved(self) -> None:
         """Note that somebody was given the exception, so it need not be logged."""
-        self._is_retrieved = True
+        self._known_to = "asker"
         self._log_scope = None
+
+    def _mark_logged(self) -> None:
+        """Note that the exception is logged, so it need not be logged once more."""
+        if self._known_to == "nobody":
+            self._known_to = "log"
+            self._log_scope = None
 
     def _set_outcome(self, outcome: Outcome, scope: Scope | None) -> None:
         """End the job, which ran in *scope*."""
@@ -228,7 +235,7 @@ class JobFuture(concurrent.futures.Future[T]):
         else:
             self._result = outcome.result  # of the items of a chunk before the one that failed
             # Before anybody can ask for the exception.
-            if not self._is_retrieved and is_unexpected(self.job, outcome.exception):
+            if self._known_to == "nobody" and is_unexpected(self.job, outcome.exception):
                 self._log_scope = scope
             self.set_exception(outcome.exception)
 
@@ -266,7 +273,9 @@ class JobFuture(concurrent.futures.Future[T]):
     def __del__(self) -> None:
         # A signal handler may have raised before it was set.
         exception = getattr(self, "_exception", None)
-        if exception is None or self._is_retrieved or not is_unexpected(self.job, exception):
+        if exception is None or self._known_to != "nobody":
+            return
+        if not is_unexpected(self.job, exception):
             return
         job, scope = self.job, self._log_scope
         call = (exception, "failed and nobody asked for its outcome", scope)
@@ -305,6 +314,17 @@ def take_results(future: JobFuture[Any]) -> list[Any]:
     return future._take_results()
 
 
+def unasked_failure(future: JobFuture[Any]) -> BaseException | None:
+    """The exception of a failed job whose outcome nobody has asked for; it may have been logged.
+
+    None also for a job that was asked to stop, unless its time was up.
+    """
+    exception = future._exception
+    if exception is None or future._known_to == "asker":
+        return None
+    return exception if is_unexpected(future.job, exception) else None
+
+
 def leave_to_parent(future: JobFuture[Any], error: BaseException) -> None:
     """Fail with *error* in a forked process, where no thread is left to end the job.
 
@@ -318,43 +338,12 @@ def leave_to_parent(future: JobFuture[Any], error: BaseException) -> None:
         waiting.event = threading.Event()
         waiting.lock = threading.Lock()
     future._done_callbacks.clear()
-    future._is_retrieved = True
+    future._known_to = "asker"
     future.set_exception(error)
     future.job.release()
     for waiter in future._take_waiters():
         with suppress(RuntimeError):  # Its loop is closed, or not of this thread.
             waiter.get_loop().call_soon(waiter.settle)
-
-
-def _call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
-    future = cast("JobFuture[Any]", done)
-    scope = future.job.scope
-    logged: list[bool] = []
-    try:
-        if scope is not None and scope.is_current():
-            _call_and_log(fn, future, logged)
-        else:
-            future.job.call_in_scope(_call_and_log, fn, future, logged)
-    except BaseException as error:  # whoever ends the job is not to suffer
-        if not logged:  # Its app context could not be entered.
-            _log_callback(fn, future, error)
-
-
-def _call_and_log(fn: Callable[[Any], object], future: JobFuture[Any], logged: list[bool]) -> None:
-    # Logged in the app context, and raised, as teardown functions are told of it.
-    try:
-        fn(future)
-    except BaseException as error:
-        logged.append(True)
-        _log_callback(fn, future, error)
-        raise
-
-
-def _log_callback(
-    fn: Callable[[Any], object], future: JobFuture[Any], error: BaseException
-) -> None:
-    what = f"ended, and its callback {name_of(fn)} raised"
-    future.job.host.log_failure(future.job, error, what)
 
 
 def _wake_waiters(future: concurrent.futures.Future[Any]) -> None:

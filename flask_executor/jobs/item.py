@@ -262,10 +262,10 @@ class WorkItem(JobInfo):
         future = self.future
         return None if future is None else future._exception
 
-    def mark_retrieved(self) -> None:
+    def mark_logged(self) -> None:
         """Note that the exception need not be logged once more."""
         if self.future is not None:
-            self.future._mark_retrieved()
+            self.future._mark_logged()
 
     def on_skipped(self, task: asyncio.Task[None]) -> None:
         """End the job, as its *task* is over without a first step, which takes this callback off.

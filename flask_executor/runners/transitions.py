@@ -113,5 +113,5 @@ def _announce(
     if app is not None:
         signals.notify(signal, app, executor=host.executor, job=item, **values)
     if exception is not None and is_logged:
-        item.mark_retrieved()
+        item.mark_logged()
         host.log_failure(item, exception, "failed")

@@ -10,6 +10,7 @@ import inspect
 import logging
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -147,6 +148,21 @@ def test_the_examples_of_a_page_work(
     assert views <= called_views, "there are views that no example calls"
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert bool(errors) == (page.name in PAGES_THAT_LOG_ERRORS), errors
+
+
+@pytest.mark.slow
+def test_the_testing_page_works_as_a_module_of_tests(tmp_path: Path) -> None:
+    page = tmp_path / "test_page.py"
+    source = "\n".join(b.source for b in blocks(DOCS / "testing.md") if b.language == "python")
+    test = "def test_fails(): create_app().test_client().post('/signup/ada')"
+    page.write_text(f"{source}\n\n{test}\n", "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:randomly", page.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    [error] = re.findall("^ERROR .*", done.stdout, re.MULTILINE)
+    assert error.startswith("ERROR test_page.py::test_fails - ValueError")
+    assert "FAILED" not in done.stdout
+    assert "1 job failed and nobody asked for its outcome: send_welcome" in done.stdout
 
 
 def test_the_asgi_app_of_the_deployment_page_ends_after_its_jobs(run_page: RunPage) -> None:

@@ -1,0 +1,45 @@
+"""The calls of done callbacks, each in an app context of its job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from ..messages.shown import name_of
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Callable
+
+    from .future import JobFuture
+
+
+def call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
+    """Call *fn* with *done*, a `JobFuture`, in an app context of its job; log what *fn* raises."""
+    future = cast("JobFuture[Any]", done)
+    scope = future.job.scope
+    logged: list[bool] = []
+    try:
+        if scope is not None and scope.is_current():
+            _call_and_log(fn, future, logged)
+        else:
+            future.job.call_in_scope(_call_and_log, fn, future, logged)
+    except BaseException as error:  # whoever ends the job is not to suffer
+        if not logged:  # Its app context could not be entered.
+            _log_callback(fn, future, error)
+
+
+def _call_and_log(fn: Callable[[Any], object], future: JobFuture[Any], logged: list[bool]) -> None:
+    # Logged in the app context, and raised, as teardown functions are told of it.
+    try:
+        fn(future)
+    except BaseException as error:
+        logged.append(True)
+        _log_callback(fn, future, error)
+        raise
+
+
+def _log_callback(
+    fn: Callable[[Any], object], future: JobFuture[Any], error: BaseException
+) -> None:
+    what = f"ended, and its callback {name_of(fn)} raised"
+    future.job.host.log_failure(future.job, error, what)
