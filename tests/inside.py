@@ -120,6 +120,11 @@ def loop_thread(app: Flask) -> Any:
     return part(app).host.loop
 
 
+def tell_held(app: Flask, name: str) -> None:
+    """Have the app's host believe that the task of that name holds the event loop."""
+    loop_thread(app)._on_held(name, "views.py:12")
+
+
 def has_post(app: Flask) -> bool:
     """Whether a call waits in the mailbox of the app's own event loop."""
     return bool(loop_thread(app)._running.mailbox._posted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from contextlib import nullcontext
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -14,6 +15,7 @@ from ..threads.pool import start_thread
 from ..threads.shared_attempt import SharedAttempt
 from .mailbox import Mailbox
 from .running import check_patched_in_time, threads_are_greenlets
+from .watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -71,6 +73,8 @@ class LoopThread:
     :param is_debug: called at the start; True makes asyncio log each step that blocks the loop for
         more than 0.1 seconds
     :param on_start: called before the start
+    :param on_held: called in another thread with name and place of a task that holds the loop for
+        more than a second, as by `LoopWatch`; it must not hold this object. None for no watch
     """
 
     def __init__(
@@ -80,11 +84,13 @@ class LoopThread:
         *,
         is_debug: Callable[[], bool],
         on_start: Callable[[], object],
+        on_held: Callable[[str, str], object] | None = None,
     ) -> None:
         self._name = name
         self._loop_factory = loop_factory
         self._is_debug = is_debug
         self._on_start = on_start
+        self._on_held = on_held
         self._starting: SharedAttempt[_Running] = SharedAttempt(f"the event loop {name!r}")
         self._running: _Running | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -162,7 +168,7 @@ class LoopThread:
         started: Future[_Running] = LightFuture()
         thread = threading.Thread(
             target=_serve,
-            args=(started, self._loop_factory, self._is_debug()),
+            args=(started, self._loop_factory, self._is_debug(), self._on_held),
             name=self._name,
             daemon=True,
         )
@@ -199,6 +205,7 @@ def _serve(
     started: Future[_Running],
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
     is_debug: bool,
+    on_held: Callable[[str, str], object] | None,
 ) -> None:
     """Run a loop until `is_over` is set; the function of the loop's thread."""
 
@@ -212,7 +219,9 @@ def _serve(
 
     try:
         with asyncio.Runner(debug=is_debug, loop_factory=loop_factory) as runner:
-            run_to_its_end(runner.get_loop(), serve())
+            loop = runner.get_loop()
+            with nullcontext() if on_held is None else watched(loop, on_held):
+                run_to_its_end(loop, serve())
     except BaseException as error:
         if started.done():
             raise

@@ -1,4 +1,4 @@
-"""How failures reach the app's log."""
+"""How failures and warnings reach the app's log."""
 
 from __future__ import annotations
 
@@ -19,4 +19,12 @@ def log_failure(app: Flask, exception: BaseException, message: str, *args: objec
         app.logger.error(message, *args, exc_info=exception)
     except BaseException:
         traceback.print_exception(exception)
+        traceback.print_exc()
+
+
+def log_line(app: Flask, level: int, message: str, *args: object) -> None:
+    """Log *message* on the app's logger; it never raises, as `log_failure`."""
+    try:
+        app.logger.log(level, message, *args)
+    except BaseException:
         traceback.print_exc()

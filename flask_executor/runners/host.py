@@ -24,6 +24,7 @@ from . import closing
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
+from .notices import HeldLoopNotices
 from .transitions import on_transition
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class AppHost:
             settings.loop_factory,
             is_debug=partial(_is_debug, self.find_app),
             on_start=self._add_exit_hook,
+            on_held=HeldLoopNotices(self.find_app),
         )
         self.clock: Clock = Clock(self.loop)
         self.queue: JobQueue = JobQueue(settings.max_pending, is_inline=backend.inline)
