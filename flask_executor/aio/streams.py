@@ -11,14 +11,14 @@ from .running import check_running_loop
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from .waiter import Waiter
+    from .waiter import AsyncioJobFuture
 
 
 T = TypeVar("T")
 
 
 async def stream(
-    submit: Callable[..., Waiter[Any]],
+    submit: Callable[..., AsyncioJobFuture[Any]],
     iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
     count_chunks: Callable[[], Awaitable[int]],
     *,
@@ -36,7 +36,7 @@ async def stream(
     """
     check_running_loop()
     room = asyncio.Semaphore(await count_chunks())
-    in_flight: set[Waiter[Any]] = set()
+    in_flight: set[AsyncioJobFuture[Any]] = set()
     ready: asyncio.Queue[Any] = asyncio.Queue()
 
     async def feed() -> None:
@@ -77,7 +77,9 @@ async def stream(
             waiter.cancel()
 
 
-async def _end_of(waiter: Waiter[Any], *, is_chunk: bool) -> tuple[list[Any], Waiter[Any] | None]:
+async def _end_of(
+    waiter: AsyncioJobFuture[Any], *, is_chunk: bool
+) -> tuple[list[Any], AsyncioJobFuture[Any] | None]:
     """The results of an item or a chunk, the last one first, and *waiter* if its job failed."""
     if not is_chunk:
         return [await waiter], None

@@ -19,29 +19,36 @@ T = TypeVar("T")
 class Source(Protocol):
     """The future of the job that is awaited."""
 
+    @property
+    def name(self) -> str:
+        """The name of the job's function."""
+        ...
+
     def cancelled(self) -> bool:
         """Whether the job was cancelled."""
         ...
 
-    def _drop_waiter(self, waiter: Waiter[Any]) -> None: ...
+    def _drop_waiter(self, waiter: AsyncioJobFuture[Any]) -> None: ...
     def _peek(self) -> tuple[Any, BaseException | None]: ...
     def _take_results(self) -> list[Any]: ...
     def _mark_retrieved(self) -> None: ...
 
 
-class Waiter(asyncio.Future[T]):
+class AsyncioJobFuture(asyncio.Future[T]):
     """One event loop's wait for a job: an `asyncio.Future` of the running loop.
 
+    Flask names this class to an async view that returns such a future and has forgotten ``await``.
     If it is cancelled before the job ends, the job loses a waiter and decides what to do.
     """
 
     # A subclass: noticing this in a done callback would cost each job one more turn of the loop.
 
-    __slots__ = ("_mailbox", "_source")
+    __slots__ = ("_mailbox", "_name", "_source")
 
     def __init__(self, source: Source, mailbox: Mailbox) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self._source: Source | None = source
+        self._name = source.name  # The source is dropped before the last repr.
         self._mailbox = mailbox
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -90,7 +97,7 @@ class Waiter(asyncio.Future[T]):
 
     def __repr__(self) -> str:
         # asyncio's own repr shows the result, and is logged in debug mode when a step takes long.
-        return f"<Waiter {self._state.lower()}>"
+        return f"<AsyncioJobFuture of the job {self._name!r}, {self._state.lower()}>"
 
     def has_failed(self) -> bool:
         """Whether awaiting it, once done, raises; this check does not count as retrieving."""

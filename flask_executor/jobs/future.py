@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..aio.mailbox import Mailbox
 from ..aio.running import running_loop, warn_if_blocking
-from ..aio.waiter import Waiter
+from ..aio.waiter import AsyncioJobFuture
 from ..exceptions import WaitTimeout
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition
@@ -64,7 +64,7 @@ class JobFuture(concurrent.futures.Future[T]):
         # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
         # somebody asks.
         self._log_scope: Scope | None = None
-        self._loop_waiters: list[Waiter[T]] | None = None  # guarded by _condition
+        self._loop_waiters: list[AsyncioJobFuture[T]] | None = None  # guarded by _condition
 
     @property
     def id(self) -> str:
@@ -187,7 +187,7 @@ class JobFuture(concurrent.futures.Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         return waiter_of(self).__await__()
 
-    def _drop_waiter(self, waiter: Waiter[Any]) -> None:
+    def _drop_waiter(self, waiter: AsyncioJobFuture[Any]) -> None:
         """Give up *waiter*; when it was the last one, cancel the job."""
         with self._condition:
             if self._loop_waiters is None or waiter not in self._loop_waiters:
@@ -197,7 +197,7 @@ class JobFuture(concurrent.futures.Future[T]):
         if not is_awaited:
             self.cancel()
 
-    def _take_waiters(self) -> list[Waiter[T]]:
+    def _take_waiters(self) -> list[AsyncioJobFuture[T]]:
         """Those who wait, and are now to be told."""
         with self._condition:
             waiters, self._loop_waiters = self._loop_waiters, None
@@ -285,7 +285,7 @@ class JobFuture(concurrent.futures.Future[T]):
             job.log(*call)
 
 
-def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> Waiter[T]:
+def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> AsyncioJobFuture[T]:
     """An `asyncio.Future` of the running loop with the outcome of this job.
 
     The job is cancelled, or asked to stop, when it is cancelled and no other waits.
@@ -293,7 +293,7 @@ def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> Waiter[T]
     :param mailbox: that of the running loop, if it is at hand
     :raises NoRunningLoop: if the calling thread runs no event loop
     """
-    waiter: Waiter[T] = Waiter(future, mailbox or Mailbox.of_running_loop())
+    waiter: AsyncioJobFuture[T] = AsyncioJobFuture(future, mailbox or Mailbox.of_running_loop())
     with future._condition:
         is_done = future.done()
         if future._loop_waiters is not None:

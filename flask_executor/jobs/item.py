@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Coroutine, Hashable
 
-    from ..aio.waiter import Waiter
+    from ..aio.waiter import AsyncioJobFuture
     from ..context import Scope
     from ..stats import Counts
     from .around import Around
@@ -96,7 +96,7 @@ class Host(Protocol):
         """Have the running job wait for *future*: return ``wait(timeout)``."""
         ...
 
-    def note_await(self, waiter: Waiter[Any], item: WorkItem) -> None:
+    def note_await(self, waiter: AsyncioJobFuture[Any], item: WorkItem) -> None:
         """Note that the running job awaits *item*, a job of this host."""
 
     def need(self, item: WorkItem) -> None:

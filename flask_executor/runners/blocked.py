@@ -11,7 +11,7 @@ from ..queue.workers import current_worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ..aio.waiter import Waiter
+    from ..aio.waiter import AsyncioJobFuture
     from ..jobs.future import JobFuture
     from ..jobs.item import WorkItem
     from ..queue.workers import Worker
@@ -68,7 +68,7 @@ def blocked_while(worker: Worker, item: WorkItem) -> Generator[None]:
                 each.awaited.remove(item)
 
 
-def count_awaits(waiter: Waiter[Any]) -> None:
+def count_awaits(waiter: AsyncioJobFuture[Any]) -> None:
     """Note that the running job, if any, waits on an event loop until *waiter* is done."""
     worker = current_worker()
     if worker is None:

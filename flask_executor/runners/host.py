@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from ..aio.waiter import Waiter
+    from ..aio.waiter import AsyncioJobFuture
     from ..backends.find import Backend, Pool
     from ..context import Scope
     from ..jobs.around import Around
@@ -182,7 +182,7 @@ class AppHost:
         finally:
             del future, wait  # The traceback of what is raised must not keep the future alive.
 
-    def note_await(self, waiter: Waiter[Any], item: WorkItem) -> None:
+    def note_await(self, waiter: AsyncioJobFuture[Any], item: WorkItem) -> None:
         """Note that the running job awaits *item*, a job of this host."""
         count_awaits(waiter)
         self.need(item)

@@ -56,6 +56,29 @@ def test_a_view_awaits_jobs_that_see_its_request(app, executor):
     assert app.test_client().get("/page").json == ["/page ada"] * 3
 
 
+def test_a_view_that_forgets_await_is_told_what_it_returned(app, executor):
+    @app.get("/")
+    async def page():
+        return executor.submit_async(add, 1)
+
+    with pytest.raises(TypeError, match="AsyncioJobFuture"):
+        app.test_client().get("/")
+
+
+def test_the_future_shows_job_and_state_and_never_the_result(executor, gate):
+    async def main():
+        future = executor.submit_async(gate, "secret")
+        before = repr(future)
+        gate.open()
+        await future
+        return [before, repr(future)]
+
+    assert run(main()) == [
+        "<AsyncioJobFuture of the job 'Gate', pending>",
+        "<AsyncioJobFuture of the job 'Gate', finished>",
+    ]
+
+
 def test_awaiting_needs_a_running_loop(executor):
     future = executor.submit(add, 1)
 
