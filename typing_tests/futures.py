@@ -70,8 +70,12 @@ def collections(plain: concurrent.futures.Future[int]) -> None:
     futures.add("key", 5)  # type: ignore[arg-type]
     futures.add(["a", "list"], plain)  # type: ignore[arg-type]
 
-    assert_type(futures.get("key"), concurrent.futures.Future[Any] | None)
-    assert_type(futures.pop("key"), concurrent.futures.Future[Any] | None)
+    assert_type(futures.get("key"), JobFuture[Any] | None)
+    assert_type(futures.pop("key"), JobFuture[Any] | None)
+    assert_type(futures.keys(), list[Hashable])
+    assert_type([key for key in futures], list[Hashable])  # noqa: C416 - an iteration is meant
+    for key in futures:
+        assert_type(futures.state(key), State | None)
     assert_type(futures.state("key"), State | None)
     assert_type(futures.done("key"), bool | None)
     assert_type(futures.running("key"), bool | None)

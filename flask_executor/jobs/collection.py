@@ -5,25 +5,25 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections import OrderedDict
-from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import DuplicateKey
 from ..messages.shown import kind_of
 from ..threads.conditions import RLock
+from .state import state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
-
-State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+    from .future import JobFuture
+    from .state import State
 
 
 class FutureCollection:
     """Futures by key; safe from any thread.
 
-    For an unknown key, the methods return None.
+    For an unknown key, the methods return None. Iteration gives the keys, as `keys` does.
 
     :param max_length: how many futures to keep; None for no limit. Adding one more drops done
         futures, oldest first. A future that is not done is never dropped
@@ -40,6 +40,9 @@ class FutureCollection:
 
     def __len__(self) -> int:
         return len(self._futures)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.keys())
 
     def __contains__(self, key_or_future: object) -> bool:
         with self._lock:
@@ -76,15 +79,20 @@ class FutureCollection:
         done = [key for key, future in self._futures.items() if future.done()]
         self._done = OrderedDict.fromkeys(done)
 
-    def get(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
-        """The future under *key*, which stays stored."""
-        return self._futures.get(key)
+    def keys(self) -> list[Hashable]:
+        """The keys of all stored futures, those of the oldest first; later changes do not show."""
+        with self._lock:
+            return list(self._futures)
 
-    def pop(self, key: Hashable) -> concurrent.futures.Future[Any] | None:
-        """Remove the future under *key* and return it."""
+    def get(self, key: Hashable) -> JobFuture[Any] | None:
+        """The future under *key*, which stays stored; one that `add` was given, of its own kind."""
+        return cast("JobFuture[Any] | None", self._futures.get(key))
+
+    def pop(self, key: Hashable) -> JobFuture[Any] | None:
+        """Remove the future under *key* and return it, as `get` does."""
         with self._lock:
             self._done.pop(key, None)
-            return self._futures.pop(key, None)
+            return cast("JobFuture[Any] | None", self._futures.pop(key, None))
 
     def state(self, key: Hashable) -> State | None:
         """The job's state: pending, running, succeeded, failed or cancelled."""
@@ -188,14 +196,3 @@ def check_key(key: Hashable) -> None:
     if key is None:
         raise TypeError("None cannot be a key: it says that a future is not stored")
     hash(key)
-
-
-def state_of(future: concurrent.futures.Future[Any]) -> State:
-    """The state of *future*, in one word."""
-    # Read once: the state could change between calls of done(), running() and cancelled().
-    state = future._state
-    if state == FINISHED:
-        return "succeeded" if future._exception is None else "failed"
-    if state in {PENDING, RUNNING}:
-        return "pending" if state == PENDING else "running"
-    return "cancelled"

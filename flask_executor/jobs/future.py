@@ -22,16 +22,17 @@ from ..exceptions import WaitTimeout
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition
 from .callbacks import call_back
-from .collection import State, state_of
 from .info import running_job
 from .item import WorkItem
 from .outcome import is_unexpected
+from .state import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
     from ..context import Scope
     from .outcome import Outcome
+    from .state import State
 
 
 T = TypeVar("T")

@@ -137,6 +137,31 @@ def test_get_leaves_a_future_and_pop_takes_it_out() -> None:
     assert future not in futures
 
 
+def test_the_keys_are_there_oldest_first() -> None:
+    futures = FutureCollection()
+    for key in ("b", ("report", 7), "a"):
+        futures.add(key, plain_future("pending"))
+    futures.pop("b")
+    futures.add("b", plain_future("pending"))
+
+    assert futures.keys() == [("report", 7), "a", "b"]
+    assert list(futures) == futures.keys()
+
+
+def test_keys_may_be_added_and_popped_while_they_are_iterated() -> None:
+    futures = FutureCollection()
+    for key in "abc":
+        futures.add(key, plain_future("pending"))
+    seen = []
+    for key in futures:
+        seen.append(key)
+        futures.pop(key)
+        futures.add(key.upper(), plain_future("pending"))
+
+    assert seen == ["a", "b", "c"]
+    assert futures.keys() == ["A", "B", "C"]
+
+
 def test_a_key_is_free_again_once_it_was_popped() -> None:
     futures, first, second = FutureCollection(), plain_future("pending"), plain_future("pending")
     futures.add("key", first)
