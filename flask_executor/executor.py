@@ -304,7 +304,7 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
             backend = INLINE
         around, name = self._around, f"{self.name or 'executor'}-{app.name}"
         host = AppHost(self, app, around=around, name=name, settings=settings, backend=backend)
-        futures = FutureCollection(settings.futures_max_length)
+        futures = FutureCollection(settings.futures_max_length, on_drop=host.notice_dropped)
         callbacks = self._default_done_callbacks
         served = app.extensions[self._extension_key] = AppExecutor(self, callbacks, host, futures)
         return served

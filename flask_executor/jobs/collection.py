@@ -27,10 +27,17 @@ class FutureCollection:
 
     :param max_length: how many futures to keep; None for no limit. Adding one more drops done
         futures, oldest first. A future that is not done is never dropped
+    :param on_drop: called with each future that is dropped, in the thread that adds one more
     """
 
-    def __init__(self, max_length: int | None = 50) -> None:
+    def __init__(
+        self,
+        max_length: int | None = 50,
+        *,
+        on_drop: Callable[[concurrent.futures.Future[Any]], object] | None = None,
+    ) -> None:
         self.max_length = max_length
+        self._on_drop = on_drop
         self._lock = RLock()  # reentrant: a garbage collection may run log handlers
         # Flask-Shell2HTTP reads it. Guarded by _lock.
         self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}
@@ -66,10 +73,12 @@ class FutureCollection:
                 raise _duplicate(key, self._futures[key])
             self._futures[key] = future
             dropped = self._take_excess()
-        # Freed outside the lock: a future that is freed may log its failure.
-        del dropped
         # The stdlib's method: an executor's own book-keeping needs no app context.
         concurrent.futures.Future.add_done_callback(future, partial(self._on_done, key))
+        # Told of and freed outside the lock: a future that is freed may log its failure.
+        if self._on_drop is not None:
+            for each in dropped:
+                self._on_drop(each)
 
     def _after_fork(self) -> None:
         """Note which futures are done; in a forked process, where they fail without callbacks."""

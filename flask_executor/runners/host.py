@@ -24,7 +24,7 @@ from . import closing
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
-from .notices import HeldLoopNotices
+from .notices import DroppedFutureNotices, HeldLoopNotices
 from .transitions import on_transition
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class AppHost:
         self.inline: bool = backend.inline
         self.is_inherited: bool = False  # by a forked process
         self._has_exit_hook = False
+        self.notice_dropped = DroppedFutureNotices(self.find_app, settings)
         self.loop: LoopThread = LoopThread(
             f"{name}-loop",
             settings.loop_factory,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -13,7 +14,7 @@ from flask import Flask, current_app
 
 from flask_executor import DuplicateKey, Executor, FutureCollection, WaitTimeout
 from tests import inside
-from tests.support import WAIT, Gate, MakeExecutor, at_once
+from tests.support import WAIT, Gate, MakeExecutor, app_log, at_once
 
 STATES = ["pending", "running", "succeeded", "failed", "cancelled"]
 
@@ -220,6 +221,25 @@ def test_only_done_futures_are_dropped_and_the_oldest_first() -> None:
     assert kept == ["acd", "ade", "aef", "efg"]
 
 
+def test_what_is_dropped_is_handed_over_without_the_lock() -> None:
+    dropped: list[Future[Any]] = []
+
+    def on_drop(future: Future[Any]) -> None:
+        dropped.append(future)
+        # In this thread, the lock could be entered once more.
+        assert at_once(futures.keys) == [["c"]]
+
+    futures = FutureCollection(max_length=1, on_drop=on_drop)
+    added = [plain_future("pending") for _ in "abc"]
+    for key, future in zip("ab", added, strict=False):
+        futures.add(key, future)
+    for future in added:
+        future.cancel()
+    futures.add("c", added[2])
+
+    assert dropped == added[:2]
+
+
 def test_what_is_not_done_is_kept_beyond_the_length_until_it_is() -> None:
     futures = FutureCollection(max_length=1)
     for key in "abc":
@@ -374,6 +394,55 @@ def test_as_many_futures_are_kept_as_the_config_says(
     assert executor.futures.max_length == 2
     assert before == "abc"
     assert keys_of(executor.futures, "abcd") == "cd"
+
+
+@pytest.mark.parametrize("name", ["", "mail"])
+def test_each_drop_is_logged_by_job_and_the_first_with_the_config_key(
+    app: Flask, executors: MakeExecutor, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    executor = executors(app, name=name, futures_max_length=1)
+    with caplog.at_level(logging.DEBUG, "app"):
+        for key in ("secret-1", "secret-2", "secret-3"):
+            executor.submit_stored(key, pow, 2, 3)
+            executor.drain(WAIT)
+        executor.futures.add("secret-4", plain_future("succeeded"))
+        executor.futures.add("secret-5", plain_future("succeeded"))
+
+    prefix = "MAIL_EXECUTOR_" if name else "EXECUTOR_"
+    assert [record.levelno for record in app_log(caplog)] == [logging.DEBUG] * 4
+    assert [record.getMessage() for record in app_log(caplog)] == [
+        (
+            f"A stored future of the job pow was dropped: {prefix}FUTURES_MAX_LENGTH is 1, and "
+            "more are stored. Pop the futures that are not needed any more, or set a greater "
+            "number, or None to keep all"
+        ),
+        "A stored future of the job pow was dropped",
+        "A stored future of the job pow was dropped",
+        "A stored future of no job was dropped",
+    ]
+
+
+def test_a_drop_whose_line_cannot_be_logged_costs_only_the_line(
+    app: Flask, executors: MakeExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the disk is full")
+
+    executor = executors(app, futures_max_length=1)
+    app.logger.setLevel(logging.DEBUG)
+    handler = Broken()
+    app.logger.addHandler(handler)
+    try:
+        for key in "ab":
+            executor.submit_stored(key, pow, 2, 3)
+            executor.drain(WAIT)
+    finally:
+        app.logger.removeHandler(handler)
+        app.logger.setLevel(logging.NOTSET)
+
+    assert executor.futures.result("b") == 8
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_each_app_has_a_collection_of_its_own(executors: MakeExecutor) -> None:
