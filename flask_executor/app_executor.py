@@ -66,6 +66,7 @@ class AppExecutor:
         self.futures = futures
         self._default_callbacks = default_callbacks
         self._inherited: AppHost | None = None  # in a forked process
+        self._is_config_checked = False
         call_in_forked_children(self.after_fork)
 
     def loop(self) -> LoopThread:
@@ -108,6 +109,8 @@ class AppExecutor:
             check_keywords(fn, kwargs)
         if isinstance(fn, JobFunction):
             options = options.over(fn.job_options)
+        if not self._is_config_checked:
+            self._check_config()
         host = self.host
         if host.queue.is_closed:
             host.dispatch.check_open()
@@ -162,6 +165,11 @@ class AppExecutor:
                 dispatch.room.give_back(item)
             self._take_back(item, call[0], is_announced=is_announced)
             raise
+
+    def _check_config(self) -> None:
+        # Here, at the first job, and not where it is read: no thread but this one can raise it.
+        self._is_config_checked = True
+        self.host.settings.warn_if_changed(self.host.app)
 
     def _take_back(self, item: WorkItem, future: JobFuture[Any], *, is_announced: bool) -> None:
         """Forget a job whose submission has failed, unless it is in the queue all the same."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.utils import import_string
 
 from .exceptions import InvalidSetting
+from .messages.keys import complaints
 from .messages.shown import shown_number, shown_setting
+from .messages.warn import warn_caller
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,6 +57,8 @@ class Settings:
     def from_app(cls, app: Flask, name: str = "") -> Settings:
         """Read the keys of the executor called *name*; an absent one gets its default.
 
+        Warns of keys that look like misspelt ones.
+
         :raises InvalidSetting: if a key has a value that it cannot have
         """
         prefix = f"{name.upper()}_EXECUTOR_" if name else "EXECUTOR_"
@@ -67,7 +71,21 @@ class Settings:
                 values[attribute] = parse(value)
             except ValueError as error:
                 raise InvalidSetting(f"{key} is {shown_setting(value)}; expected {error}") from None
+        for complaint in complaints(list(app.config), prefix, [a.upper() for a in _PARSERS]):
+            warn_caller(complaint, UserWarning)
         return cls(prefix=prefix, name=name, **values)
+
+    def warn_if_changed(self, app: Flask) -> None:
+        """Warn of each key of *app* that has another value now than `from_app` has read."""
+        for attribute, parse in _PARSERS.items():
+            key, read = self.prefix + attribute.upper(), getattr(self, attribute)
+            try:
+                is_changed = key in app.config and parse(app.config[key]) != read
+            except ValueError:
+                is_changed = True
+            if is_changed:
+                text = f"{key} was changed after init_app, without effect; set it before init_app"
+                warn_caller(text, UserWarning)
 
 
 def extension_key(name: str) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
@@ -236,6 +240,132 @@ def test_settings_are_read_once(app: Flask) -> None:
     app.config["EXECUTOR_MAX_WORKERS"] = 3
 
     assert executor.stats().workers == 2
+
+
+# Keys that are misspelt, or set too late
+
+
+def warned(call: Callable[[], object]) -> list[warnings.WarningMessage]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return caught
+
+
+LIST = "docs/configuration.md lists the keys"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "advice"),
+    [
+        ("", "EXECUTOR_MAX_WORKER", "key; did you mean EXECUTOR_MAX_WORKERS?"),
+        ("", "EXECUTOR_MAXWORKERS", "key; did you mean EXECUTOR_MAX_WORKERS?"),
+        ("", "EXECUTOR__TYPE", "key; did you mean EXECUTOR_TYPE?"),
+        ("", "EXECUTOR_COLOUR", f"key of an executor; {LIST}"),
+        ("mail", "MAIL_EXECUTOR_TYP", "key; did you mean MAIL_EXECUTOR_TYPE?"),
+        ("executor", "EXECUTOR_EXECUTOR_TYP", "key; did you mean EXECUTOR_EXECUTOR_TYPE?"),
+        ("mail", "EXECUTOR_MAIL_TYPE", "key; did you mean MAIL_EXECUTOR_TYPE?"),
+        (
+            "",
+            "EXECUTOR_BIG_REPORTS_MAX_WORKERS",
+            "key; did you mean BIG_REPORTS_EXECUTOR_MAX_WORKERS, for the executor 'big_reports'?",
+        ),
+    ],
+)
+def test_a_key_that_is_not_known_is_warned_of_with_the_one_that_was_meant(
+    app: Flask, name: str, key: str, advice: str
+) -> None:
+    app.config[key] = "secret"
+
+    [warning] = warned(lambda: Executor(app, name))
+
+    assert str(warning.message) == f"{key} is not a config {advice}"
+    assert warning.category is UserWarning
+    assert warning.filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("", "executor_type"),
+        ("", "EXECUTOR_type"),
+        ("", "EXECUTORS"),
+        ("", "EXECUTOR_MY TYPE"),
+        ("", "EXECUTOR_EXECUTOR_TYPE"),
+        ("", "EXECUTOR_EXECUTOR_TYP"),
+        ("", "EXECUTOR_2_EXECUTOR_TYPE"),
+        ("", "MAIL_EXECUTOR_TYP"),
+        ("mail", "MAIL_EXECUTOR_EXECUTOR_TYPE"),
+        ("mail", "EXECUTOR_TYP"),
+        ("mail", "EXECUTOR_MAIL_COLOUR"),
+        ("scheduler", "SCHEDULER_EXECUTORS"),
+        ("", 5),
+    ],
+)
+def test_a_key_that_may_belong_to_somebody_else_is_not_warned_of(
+    app: Flask, name: str, key: str
+) -> None:
+    app.config[key] = "secret"
+
+    assert warned(lambda: Executor(app, name)) == []
+
+
+def test_where_warnings_are_errors_a_misspelt_config_can_be_mended(app: Flask) -> None:
+    app.config["EXECUTOR_TYP"] = "inline"
+    with pytest.raises(UserWarning, match="did you mean EXECUTOR_TYPE"):
+        Executor(app)
+    assert not app.extensions
+
+    del app.config["EXECUTOR_TYP"]
+    assert Executor(app).stats().workers > 0
+
+
+def test_a_config_without_misspelt_keys_does_not_import_difflib() -> None:
+    program = "import sys; from flask import Flask; from flask_executor import Executor\n"
+    program += "before = 'difflib' in sys.modules; Executor(Flask('app'))\n"
+    program += "assert before or 'difflib' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_key_that_was_set_too_late_is_warned_of_at_the_first_job_and_once(app: Flask) -> None:
+    app.config["EXECUTOR_MAX_WORKERS"] = "2"
+    executor = Executor(app)
+    app.config.update(EXECUTOR_TYPE="inline", EXECUTOR_MAX_WORKERS=2, EXECUTOR_COPY_G=object())
+    jobs = [lambda: executor.submit(abs, -1).result(), lambda: list(executor.map(abs, [-1]))]
+
+    first, second = [warned(job) for job in jobs]
+    executor.shutdown()
+
+    assert [str(warning.message) for warning in first] == [
+        f"{key} was changed after init_app, without effect; set it before init_app"
+        for key in ("EXECUTOR_TYPE", "EXECUTOR_COPY_G")
+    ]
+    assert {(warning.category, warning.filename) for warning in first} == {(UserWarning, __file__)}
+    assert second == []
+
+
+def test_a_key_that_was_removed_has_not_been_changed(app: Flask) -> None:
+    executor = Executor(app)
+    del app.config["EXECUTOR_TYPE"]
+
+    assert executor.submit(abs, -1).result() == 1
+    executor.shutdown()
+
+
+def test_where_warnings_are_errors_a_key_set_too_late_fails_that_submit_and_no_job(
+    app: Flask,
+) -> None:
+    executor = Executor(app)
+    app.config["EXECUTOR_TYPE"] = "inline"
+
+    with pytest.raises(UserWarning, match="EXECUTOR_TYPE was changed"):
+        executor.submit(abs, -1)
+    before = executor.stats().submitted
+    assert executor.submit(abs, -1).result() == 1
+    executor.shutdown()
+
+    assert before == 0
 
 
 def test_settings_are_frozen() -> None:
