@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
 
     from .aio.loop import LoopThread
-    from .context import Scope
+    from .context.scope import Scope
     from .jobs.collection import FutureCollection
     from .runners.host import AppHost
     from .runners.mapping import Submit

@@ -14,7 +14,7 @@ from .aio.running import warn_if_blocking
 from .aio.views import as_sync
 from .app_executor import AppExecutor
 from .backends.find import INLINE, find_backend
-from .context import current_app_or_none, only_app, unwrap
+from .context.scope import current_app_or_none, only_app, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised
 from .job import Job, JobDecorator
 from .jobs.around import check_around

@@ -16,7 +16,7 @@ from .item import WorkItem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..context import Scope
+    from ..context.scope import Scope
     from .around import Around
     from .info import JobInfo
 

@@ -30,7 +30,7 @@ from .state import state_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
-    from ..context import Scope
+    from ..context.scope import Scope
     from .outcome import Outcome
     from .state import State
 

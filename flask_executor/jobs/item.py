@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
     from ..aio.waiter import AsyncioJobFuture
-    from ..context import Scope
+    from ..context.scope import Scope
     from ..stats import Counts
     from .around import Around
     from .future import JobFuture

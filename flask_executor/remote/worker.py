@@ -22,7 +22,7 @@ from flask.cli import ScriptInfo
 from ..aio.functions import is_coroutine_function, refuse_coroutine
 from ..aio.limits import within
 from ..aio.loop import run_to_its_end
-from ..context import Scope
+from ..context.scope import Scope
 from ..exceptions import AppNotFound
 from ..jobs.around import await_around, call_around
 from ..jobs.chunks import Chunk, ChunkFailed

@@ -15,7 +15,7 @@ from .running import end_job, outcome_of, run_on_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from ..context import Scope
+    from ..context.scope import Scope
     from ..jobs.item import WorkItem
     from ..jobs.outcome import Outcome
     from .ports import Runtime

@@ -13,7 +13,7 @@ from ..aio.loop import LoopThread
 from ..aio.running import running_loop
 from ..aio.waiter import all_done
 from ..backends.lazy_pool import LazyPool
-from ..context import capture
+from ..context.scope import capture
 from ..messages.log import log_failure
 from ..queue.clock import Clock
 from ..queue.queue import JobQueue
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..aio.waiter import AsyncioJobFuture
     from ..backends.find import Backend, Pool
-    from ..context import Scope
+    from ..context.scope import Scope
     from ..jobs.around import Around
     from ..jobs.future import JobFuture
     from ..jobs.info import JobInfo

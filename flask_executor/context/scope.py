@@ -1,4 +1,4 @@
-"""The contexts that a job takes along and runs in; the only module that knows Flask's contexts."""
+"""The contexts that a job takes along and runs in."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flask.globals import _cv_app
 from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
 
-from .exceptions import NotInitialised
-from .messages.log import log_failure
-from .threads.sync_threads import (
+from ..exceptions import NotInitialised
+from ..messages.log import log_failure
+from ..threads.sync_threads import (
     CONTEXT_THREAD,
     IN_PROCESS_THREAD,
     WAITING_THREAD,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from .settings import Settings
+    from ..settings import Settings
 
 
 T = TypeVar("T")
