@@ -17,6 +17,7 @@ from .exceptions import (
     NotPicklable,
     QueueFull,
     RemoteError,
+    RequestEnded,
     WaitTimeout,
     WorkerDied,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Options",
     "QueueFull",
     "RemoteError",
+    "RequestEnded",
     "Stats",
     "WaitTimeout",
     "WorkerDied",

@@ -26,6 +26,7 @@ __all__ = [
     "NotPicklable",
     "QueueFull",
     "RemoteError",
+    "RequestEnded",
     "WaitTimeout",
     "WorkerDied",
 ]
@@ -75,6 +76,10 @@ class NotPicklable(FlaskExecutorError, TypeError):
 
 class RemoteError(FlaskExecutorError, RuntimeError):
     """Describes an exception of a job in another process that could not be sent back."""
+
+
+class RequestEnded(FlaskExecutorError, RuntimeError):
+    """A job read the body of a request that has ended; a view can read it and pass the data."""
 
 
 class WorkerDied(FlaskExecutorError, BrokenExecutor):

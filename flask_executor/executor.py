@@ -14,6 +14,7 @@ from .aio.running import warn_if_blocking
 from .aio.views import as_sync
 from .app_executor import AppExecutor
 from .backends.find import INLINE, find_backend
+from .context.body import end_bodies_with_requests
 from .context.scope import current_app_or_none, only_app, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised
 from .job import Job, JobDecorator
@@ -90,6 +91,8 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         settings = Settings.from_app(app, self.name)
         served = self._serve(app, settings)
         app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
+        if settings.push_request_context:
+            end_bodies_with_requests(app)
         if settings.async_views:
             # Flask documents this hook for it.
             app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]

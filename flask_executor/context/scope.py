@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import flask.globals
-from flask.ctx import AppContext
 from flask.globals import _cv_app
 from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
@@ -20,23 +18,20 @@ from ..threads.sync_threads import (
     WAITING_THREAD,
     leave_threads_of_submitter,
 )
+from .body import share_body
+from .request import MERGED, REQUEST_VARS, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextvars import ContextVar
 
     from flask import Flask
+    from flask.ctx import AppContext
 
     from ..settings import Settings
 
 
 T = TypeVar("T")
-
-# Flask 3.2 merges the request context into the app context, so pushing an app context hides the
-# request. Before Flask 3.2, the request has its own variable, which the push does not change.
-_MERGED = hasattr(AppContext, "has_request")
-_REQUEST_VARS: frozenset[ContextVar[Any]] = (
-    frozenset() if _MERGED else frozenset({flask.globals._cv_request})
-)
 
 
 class Scope:
@@ -161,11 +156,12 @@ def capture(app: Flask, settings: Settings) -> Scope:
     """Copy the caller's contexts for a job of *app*, as *settings* say."""
     with_request = settings.push_request_context
     if not settings.push_app_context:
-        context = _copy_context_without(_REQUEST_VARS | {_cv_app})
+        context = _copy_context_without(REQUEST_VARS | {_cv_app})
     elif with_request:
+        share_body()
         context = copy_context()
     else:
-        context = _copy_context_without(_REQUEST_VARS)
+        context = _copy_context_without(REQUEST_VARS)
     if WAITING_THREAD.get(None) or IN_PROCESS_THREAD.get(None):  # few submitters have one
         context.run(leave_threads_of_submitter)
     if not settings.push_app_context:
@@ -174,7 +170,7 @@ def capture(app: Flask, settings: Settings) -> Scope:
         app,
         context,
         _g_values(app, settings.copy_g),
-        _merged_request() if _MERGED and with_request else None,
+        _merged_request() if MERGED and with_request else None,
     )
 
 
@@ -196,10 +192,10 @@ def _g_values(app: Flask, copy_g: bool | frozenset[str]) -> dict[str, Any] | Non
 
 def _merged_request() -> dict[str, Any] | None:
     # AppContext.request and .session are read-only, so carry the attributes behind them.
-    app_context: Any = _cv_app.get(None)
-    if app_context is None or not app_context.has_request:
+    context = request_context()
+    if context is None:
         return None
-    return {name: getattr(app_context, name) for name in ("_request", "_session", "url_adapter")}
+    return {name: getattr(context, name) for name in ("_request", "_session", "url_adapter")}
 
 
 def _copy_context_without(hidden: frozenset[ContextVar[Any]]) -> Context:

@@ -383,3 +383,43 @@ say("parent", executor.stats().succeeded)
 """)
 
     assert lines == ["child 1", "child 1", "parent 2"]
+
+
+def test_a_child_does_not_read_the_body_of_the_request_that_its_parent_serves() -> None:
+    lines = run("""
+import io
+from flask import request, request_tearing_down
+from flask_executor import RequestEnded
+
+class Slow(io.BytesIO):
+    def readinto(self, buffer):
+        started.release()
+        go_on.wait(20)
+        return super().readinto(buffer)
+
+def check():
+    try:
+        request.form
+    except RequestEnded as error:
+        say("child:", error)
+    request_tearing_down.send(app)
+
+@app.post("/")
+def view():
+    future = executor.submit(lambda: request.form["user"])
+    assert started.acquire(timeout=20)
+    release, go_on.set = go_on.set, lambda: None
+    fork(check)
+    release()
+    return future.result(20)
+
+body = Slow(b"user=ada")
+answer = app.test_client().post(
+    "/", input_stream=body, content_length=8, content_type="application/x-www-form-urlencoded"
+)
+say("parent:", answer.text)
+""")
+
+    in_child, in_parent = lines
+    assert in_child.startswith("child: this process was forked from the one that serves the")
+    assert in_parent == "parent: ada"
