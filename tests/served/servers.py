@@ -21,9 +21,7 @@ APPS = Path(__file__).parent
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
-# Where uvicorn keeps a connection alive, asgiref's WsgiToAsgi refuses a request now and
-# then, whatever the app, since the executor of the one before may come along; see
-# https://github.com/django/asgiref/issues/491
+# A connection for each request: then each worker gets some, and none is left of a server's past.
 NOT_KEPT_ALIVE = httpx.Limits(max_keepalive_connections=0)
 
 # What a Dask worker logs whose heartbeat meets the end of its scheduler.
@@ -35,16 +33,26 @@ HEARTBEAT = re.compile(
 
 @contextmanager
 def served(
-    command: str, folder: Path, end: signal.Signals = signal.SIGTERM
+    command: str,
+    folder: Path,
+    end: signal.Signals = signal.SIGTERM,
+    *,
+    keep_alive: bool = False,
 ) -> Iterator[httpx.Client]:
-    """Run a server until the block ends, and check what it logged."""
+    """Run a server until the block ends, and check what it logged.
+
+    :param keep_alive: whether requests may follow each other on a connection. asgiref's WsgiToAsgi
+        then needs a server that begins each request with contextvars of its own; see
+        https://github.com/django/asgiref/issues/491
+    """
     with start(command, folder) as process, ThreadPoolExecutor(1) as reader:
         try:
             log = read_to_address(process.stderr)
             # A server whose pipe is full would wait.
             rest_of_log = reader.submit(process.stderr.read)
+            limits = httpx.Limits() if keep_alive else NOT_KEPT_ALIVE
             with httpx.Client(
-                base_url=ADDRESS.search(log)[0], limits=NOT_KEPT_ALIVE, timeout=20, trust_env=False
+                base_url=ADDRESS.search(log)[0], limits=limits, timeout=20, trust_env=False
             ) as client:
                 yield client
         finally:

@@ -16,13 +16,14 @@ from tests.support import ROOT, WAIT
 SERVERS = {
     "gunicorn": "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket "
     "--graceful-timeout 1 served_async_views:app",
-    "uvicorn": "uvicorn --port 0 --timeout-graceful-shutdown 1 served_async_views:asgi_app",
+    "uvicorn": "uvicorn --port 0 --reset-contextvars --timeout-graceful-shutdown 1 "
+    "served_async_views:asgi_app",
 }
 
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_served_view_answers_before_the_coroutine_job_it_leaves_behind(server):
-    with served(SERVERS[server], APPS) as client:
+    with served(SERVERS[server], APPS, keep_alive=True) as client:
         response = client.post("/forget", params={"user": "Ada"})
         before = client.post("/open").json()
         after = client.get("/sent").json()

@@ -17,13 +17,13 @@ from tests.support import ROOT
 SERVERS = {
     "werkzeug": "flask --app served_app run --port 0",
     "gunicorn": "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket served_app:app",
-    "uvicorn": "uvicorn --port 0 served_app:asgi_app",
+    "uvicorn": "uvicorn --port 0 --reset-contextvars served_app:asgi_app",
 }
 
 
 @pytest.fixture(scope="module", params=SERVERS)
 def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    with served(SERVERS[request.param], APPS) as client:
+    with served(SERVERS[request.param], APPS, keep_alive=True) as client:
         yield client
 
 
