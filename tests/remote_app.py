@@ -298,6 +298,14 @@ def contexts() -> dict[str, object]:
     return seen
 
 
+def user_in_g(*_: object) -> object:
+    return g.user
+
+
+async def path_of_request() -> str:
+    return request.path
+
+
 def about_itself() -> tuple[str, str, object, bool]:
     return current_job.id, current_job.name, current_job.key, current_job.cancel_requested
 

@@ -6,6 +6,7 @@ import sys
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flask.ctx import _AppCtxGlobals
 from flask.globals import _cv_app
 from flask.signals import appcontext_popped, appcontext_tearing_down
 from werkzeug.local import LocalProxy
@@ -124,6 +125,11 @@ class Scope:
 def unwrap(app: Flask) -> Flask:
     """The app itself; *app* may be ``current_app``, which is another app in another context."""
     return app._get_current_object() if isinstance(app, LocalProxy) else app
+
+
+def is_g(value: object) -> bool:
+    """Whether *value* is the ``g`` of an app context."""
+    return isinstance(value, _AppCtxGlobals)
 
 
 def current_app_or_none() -> Flask | None:

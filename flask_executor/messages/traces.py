@@ -113,3 +113,11 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return type(error).__qualname__
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """The notes of *error* that are text; none if they cannot be read."""
+    try:
+        return [note for note in error.__notes__ if type(note) is str]
+    except Exception:
+        return []

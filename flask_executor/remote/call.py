@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import NotPicklable, RemoteError
 from ..messages.shown import kind_of, name_of
-from ..messages.traces import keep_as_text, text_of, trace_of
+from ..messages.traces import keep_as_text, notes_of, text_of, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,12 +85,13 @@ class Reply(NamedTuple):
                 raise TypeError("it becomes something else")  # noqa: TRY301 - as what pickle raises
         except BaseException:
             kind = type(error)
-            pickled = _dumps(
-                RemoteError(
-                    "the job raised an exception that cannot be sent back from another process: "
-                    f"{kind.__module__}.{kind.__qualname__}: {text_of(error)}"
-                )
+            instead = RemoteError(
+                "the job raised an exception that cannot be sent back from another process: "
+                f"{kind.__module__}.{kind.__qualname__}: {text_of(error)}"
             )
+            for note in notes_of(error):
+                instead.add_note(note)
+            pickled = _dumps(instead)
         return cls(cls.of_result(results).result, pickled, trace_of(error))
 
     def read(self) -> tuple[Any, BaseException | None]:

@@ -26,6 +26,7 @@ from ..context.scope import Scope
 from ..exceptions import AppNotFound
 from ..jobs.around import await_around, call_around
 from ..jobs.chunks import Chunk, ChunkFailed
+from ..jobs.hints import HINTS_IN_WORKER, add_hints
 from ..jobs.info import JobInfo, running_job
 from ..messages.traces import TracebackText, kinds_of, trace_without_texts
 from ..settings import extension_key
@@ -172,9 +173,14 @@ def _run(setup: WorkerSetup, call: bytes) -> Reply:
         around = _around_of(app, setup.name)
         return Reply.of_result(Scope(app, copy_context()).call(_call, fn, args, kwargs, around))
     except ChunkFailed as failed:
-        return Reply.of_error(failed.__cause__ or failed, failed.results)
+        return _reply_of_failed(failed.__cause__ or failed, failed.results)
     except BaseException as error:
-        return Reply.of_error(error)
+        return _reply_of_failed(error)
+
+
+def _reply_of_failed(error: BaseException, results: list[Any] | None = None) -> Reply:
+    add_hints(error, HINTS_IN_WORKER)
+    return Reply.of_error(error, results)
 
 
 def _around_of(app: Flask | None, name: str) -> Around:

@@ -29,6 +29,7 @@ from ..aio.limits import timeout_error, within
 from ..exceptions import JobExited, JobTimeout, WorkerDied
 from ..jobs.around import await_around, call_around
 from ..jobs.chunks import Chunk, ChunkFailed
+from ..jobs.hints import HINTS_HERE, add_hints
 from ..jobs.info import running_job
 from ..jobs.outcome import Outcome
 from ..messages.traces import keep_as_text
@@ -162,6 +163,7 @@ def outcome_of(item: WorkItem, error: BaseException, result: Any = None) -> Outc
         BaseException.with_traceback(error, error.__traceback__.tb_next)
     if item.cancel_requested and isinstance(error, _CANCELLED):
         return Outcome("cancelled", result, error)
+    add_hints(error, HINTS_HERE, item.args, item.kwargs)
     if isinstance(error, _ENDS_THE_WAITER):
         return Outcome("failed", result, _harmless(item, error))
     return Outcome("failed", result, error)

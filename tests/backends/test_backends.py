@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import logging
 import os
 import re
 import sys
@@ -33,7 +34,7 @@ from flask_executor import (
 )
 from tests import inside, remote_app
 from tests.backends.dask_cluster import Cluster
-from tests.support import ROOT, WAIT, Door, MakeExecutor
+from tests.support import ROOT, WAIT, Door, MakeExecutor, app_log
 
 # The other threads of this process hold no lock that a forked child would need.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -256,6 +257,54 @@ def test_what_is_carried_is_what_the_table_says(
         }
     )
     assert kept == ("ada", "from the submitter")
+
+
+@pytest.mark.parametrize(
+    ("fn", "error"),
+    [(remote_app.user_in_g, AttributeError), (remote_app.path_of_request, RuntimeError)],
+    ids=["g", "request"],
+)
+@but_for("thread", "inline", "tests.remote_app:Threads")
+def test_a_job_that_misses_the_submitters_context_says_what_to_pass(
+    app: Flask,
+    executor: Executor,
+    caplog: pytest.LogCaptureFixture,
+    fn: Callable[..., Any],
+    error: type[Exception],
+) -> None:
+    hint = "request, session, g and contextvars do not travel to another process; pass the values"
+    with app.test_request_context("/path"):
+        g.user = "ada"
+        raised = executor.submit(fn).exception(WAIT)
+        executor.submit(fn)
+    executor.drain(WAIT)
+
+    # Where Dask is imported, an exception takes its context along, here a ContextVar's.
+    assert type(raised) in {error, RemoteError}
+    [note] = raised.__notes__
+    assert note.startswith(hint)
+    [record] = app_log(caplog)
+    assert hint in logging.Formatter().format(record)
+
+
+@but_for("thread", "inline", "tests.remote_app:Threads")
+def test_an_item_of_a_chunk_that_misses_the_submitters_context_says_what_to_pass(
+    executor: Executor,
+) -> None:
+    with pytest.raises(AttributeError) as raised:
+        list(executor.map(remote_app.user_in_g, range(4), chunksize=2))
+
+    assert "do not travel to another process" in raised.value.__notes__[0]
+
+
+@but_for("thread", "inline", "tests.remote_app:Threads")
+def test_another_error_in_another_process_gets_no_note(executor: Executor) -> None:
+    kinds = [AttributeError, RuntimeError, ValueError]
+
+    errors = [executor.submit(remote_app.fail_as, kind).exception(WAIT) for kind in kinds]
+
+    assert [type(error) for error in errors] == kinds
+    assert not any(hasattr(error, "__notes__") for error in errors)
 
 
 def test_a_bare_job_has_no_flask_context(

@@ -12,6 +12,7 @@ from flask_executor.messages.traces import (
     drop_frames,
     keep_as_text,
     kinds_of,
+    notes_of,
     text_of,
     trace_without_texts,
 )
@@ -84,6 +85,17 @@ def test_the_text_of_an_exception_that_has_none_is_its_kind() -> None:
     keep_as_text(error)
 
     assert text_of(error) == "Unshowable"
+
+
+def test_notes_that_are_no_text_or_cannot_be_read_are_left_out() -> None:
+    class Unreadable(Exception):
+        __notes__ = property(lambda self: self.notes)
+
+    noted = ValueError()
+    noted.add_note("first")
+    noted.__notes__.append(2)
+
+    assert [notes_of(error) for error in (noted, ValueError(), Unreadable())] == [["first"], [], []]
 
 
 def test_a_traceback_without_texts_has_the_types_and_lines_of_all_that_led_to_it() -> None:
