@@ -170,7 +170,8 @@ def _custom_backend(settings: Settings) -> Backend:
 
 def _open_threads(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
     max_workers = settings.max_workers or min(32, _count_processors() + 4)  # as the stdlib's
-    threads = Threads(max_workers, thread_name_prefix, daemon=settings.shutdown_timeout is not None)
+    has_timeout = settings.shutdown_timeout is not None
+    threads = Threads(max_workers, thread_name_prefix, passes_on_daemon=has_timeout)
     return Pool(threads.run, threads.shutdown, max_workers)
 
 

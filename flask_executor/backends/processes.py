@@ -66,7 +66,7 @@ class ProcessPool(concurrent.futures.Executor):
         self._context = cast("SpawnContext", multiprocessing.get_context(start_method))
         self._max_calls = max_calls
         self._prepare = prepare
-        self._threads = Threads(max_workers, thread_name_prefix, daemon=False)
+        self._threads = Threads(max_workers, thread_name_prefix, passes_on_daemon=False)
         self._lock = threading.Lock()  # guards all below
         self._is_shut_down = False
         self._idle: list[_Worker] = []

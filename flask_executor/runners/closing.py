@@ -1,24 +1,20 @@
-"""The shutdown of an app's executor, also at exit, and the wait until it has no jobs."""
+"""The shutdown of an app's executor, and the wait until it has no jobs."""
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-import weakref
 from collections import Counter
 from concurrent.futures import wait as wait_for
-from functools import cache
 from typing import TYPE_CHECKING
 
 from ..aio.loop import GRACE
 from ..aio.waiter import all_done
-from ..exceptions import ExecutorClosed, WaitTimeout
+from ..exceptions import WaitTimeout
 from ..jobs.info import running_job
 from ..queue.queue import at_work, pending, stats_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from concurrent.futures import Future
 
     from ..jobs.item import WorkItem
@@ -41,11 +37,7 @@ def shutdown(host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Deadl
 
     The wait ends after ``EXECUTOR_SHUTDOWN_TIMEOUT``: jobs that are left are given up and logged.
     """
-    with host.queue.lock:
-        host.queue.is_closed = True
-    for admit in host.queue.admission.take_outsiders():
-        admit()  # The submitters will find the queue closed.
-    host.queue.tell_if_idle()
+    close_queue(host)
     if cancel_futures:
         _cancel_pending(host)
     idle = host.queue.idle()
@@ -53,11 +45,7 @@ def shutdown(host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Deadl
         idle.add_done_callback(lambda _: host.close(wait=False))
         return
     try:
-        if not host.queue.is_given_up:
-            idle.result(deadline.left(host.settings.shutdown_timeout))
-    except TimeoutError:
-        host.queue.is_given_up = True
-        _give_up(host)
+        wait_or_give_up(host, idle, deadline)
     except BaseException:  # Ctrl-C: do not wait for idle workers.
         left = [
             _summary(pending(host.queue), "pending ", "left"),
@@ -67,6 +55,53 @@ def shutdown(host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Deadl
         host.close(wait=False)
         raise
     host.close(wait=idle.done())
+
+
+def close_queue(host: Runtime) -> None:
+    """Take no more jobs."""
+    with host.queue.lock:
+        host.queue.is_closed = True
+    for admit in host.queue.admission.take_outsiders():
+        admit()  # The submitters will find the queue closed.
+    host.queue.tell_if_idle()
+
+
+def wait_or_give_up(host: Runtime, idle: Future[None], deadline: Deadline) -> None:
+    """Wait until the queue is *idle*; after ``EXECUTOR_SHUTDOWN_TIMEOUT``, give up the jobs."""
+    try:
+        if not host.queue.is_given_up:
+            idle.result(deadline.left(host.settings.shutdown_timeout))
+    except TimeoutError:
+        left = give_up(host, f"Shut down after {host.settings.shutdown_timeout} s: %s")
+        futures = [item.future for item in left]
+        wait_for([future for future in futures if future is not None], GRACE)
+
+
+def give_up(host: Runtime, message: str) -> Collection[WorkItem]:
+    """Cancel all jobs, kill worker processes, and log what is lost; return jobs about to end.
+
+    :param message: a format string for the names and numbers of the lost jobs
+    """
+    host.queue.is_given_up = True
+    cancelled = _cancel_pending(host)
+    started = set(at_work(host.queue))
+    ended = {item for item in started if item.is_done()}
+    on_loop = {item for item in started - ended if item.cancel()}  # asks others to stop
+    running = started - ended - on_loop
+    is_killed = host.pool.kill()
+    lost = [
+        _summary(cancelled, "pending ", "cancelled"),
+        _summary(on_loop, "running coroutine ", "cancelled"),
+        _summary(running, "running ", "killed" if is_killed else "left to run on"),
+        _summary(ended, "ended ", "left to run on"),
+    ]
+    _log(host, message, lost)
+    return [*on_loop, *running] if is_killed else on_loop
+
+
+def summary_of_unfinished(host: Runtime) -> str:
+    """Say "3 jobs to finish (2 report, 1 mail)", or "" if there are none."""
+    return _summary([*at_work(host.queue), *pending(host.queue)], "", "to finish")
 
 
 def drain(hosts: Iterable[Runtime], timeout: float | None) -> None:
@@ -103,54 +138,9 @@ def refuse_in_job(hosts: Iterable[Runtime], what: str) -> None:
         )
 
 
-def finish_before_exit(host: Runtime) -> None:
-    """Have *host* shut down before the interpreter ends.
-
-    :raises ExecutorClosed: if the interpreter ends already
-    """
-    # As in the stdlib, pending jobs run first. The hook registered last runs first, so this one
-    # runs before the stdlib ends its pools, and before threads are joined. There is no public hook:
-    # concurrent.futures uses the same private one. A forked process inherits the hook.
-    ref, pid = weakref.ref(host), os.getpid()
-
-    def finish() -> None:
-        host = ref()
-        if host is not None and os.getpid() == pid:
-            shutdown(host, wait=True, cancel_futures=False, deadline=_deadline_at_exit())
-
-    try:
-        threading._register_atexit(finish)  # type: ignore[attr-defined] # noqa: SLF001
-    except RuntimeError as error:
-        raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error
-
-
-@cache
-def _deadline_at_exit() -> Deadline:
-    return Deadline()
-
-
 def _cancel_pending(host: Runtime) -> list[WorkItem]:
     # From the end, so that the next job to start is cancelled last, unless it has started.
     return [item for item in reversed(pending(host.queue)) if item.cancel()]
-
-
-def _give_up(host: Runtime) -> None:
-    cancelled = _cancel_pending(host)
-    started = set(at_work(host.queue))
-    ended = {item for item in started if item.is_done()}
-    on_loop = {item for item in started - ended if item.cancel()}  # asks others to stop
-    running = started - ended - on_loop
-    is_killed = host.pool.kill()
-    lost = [
-        _summary(cancelled, "pending ", "cancelled"),
-        _summary(on_loop, "running coroutine ", "cancelled"),
-        _summary(running, "running ", "killed" if is_killed else "left to run on"),
-        _summary(ended, "ended ", "left to run on"),
-    ]
-    _log(host, f"Shut down after {host.settings.shutdown_timeout} s: %s", lost)
-    left = [*on_loop, *running] if is_killed else on_loop
-    futures = [item.future for item in left]
-    wait_for([future for future in futures if future is not None], GRACE)
 
 
 def _drain_timeout(waits: dict[Runtime, Future[None]], timeout: float | None) -> WaitTimeout:

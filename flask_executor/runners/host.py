@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
 import weakref
 from functools import partial
@@ -20,7 +19,8 @@ from ..queue.queue import JobQueue
 from ..queue.workers import current_worker
 from ..threads.conditions import LightFuture
 from ..threads.pool import Threads, start_thread
-from . import closing
+from ..threads.unjoined import UnjoinedThread
+from .at_exit import finish_before_exit
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
@@ -108,7 +108,7 @@ class AppHost:
         self.callback_threads: Threads = Threads(
             _MAX_CALLBACK_THREADS,
             f"{name}-callbacks",
-            daemon=settings.shutdown_timeout is not None,
+            passes_on_daemon=settings.shutdown_timeout is not None,
         )
         self._coroutines = CoroutineRunner(self, call if self.inline else self.loop.call)
         self.dispatch: Dispatcher = Dispatcher(self, self._coroutines)
@@ -146,7 +146,7 @@ class AppHost:
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
         """Run *fn* in a thread of its own, which nothing else can hold up."""
         try:
-            start_thread(threading.Thread(target=fn, args=args))
+            start_thread(UnjoinedThread(fn, args))
         except (RuntimeError, MemoryError):  # as the interpreter ends
             fn(*args)
 
@@ -280,7 +280,7 @@ class AppHost:
         with self.queue.lock:
             if self._has_exit_hook:
                 return
-            closing.finish_before_exit(self)
+            finish_before_exit(self)
             self._has_exit_hook = True
 
 

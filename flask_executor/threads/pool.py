@@ -12,6 +12,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from .conditions import LightEvent, RLock
+from .unjoined import UnjoinedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -24,17 +25,17 @@ class Threads:
     """A pool of threads; a call that finds no idle thread starts a new one.
 
     The stdlib's pool makes a future for each call, and the interpreter cannot end before its calls
-    have ended. This pool makes no futures, and the interpreter need not wait for it.
+    have ended. This pool makes no futures, and the interpreter does not wait for its threads.
 
     :param max_threads: how many threads there are at a time; further calls wait
     :param name: the prefix of the threads' names
-    :param daemon: whether the interpreter may end while the threads are at work
+    :param passes_on_daemon: whether the threads that the calls start are daemon threads
     """
 
-    def __init__(self, max_threads: int, name: str, *, daemon: bool) -> None:
+    def __init__(self, max_threads: int, name: str, *, passes_on_daemon: bool) -> None:
         self._max_threads = max_threads
         self._name = name
-        self._daemon = daemon
+        self._passes_on_daemon = passes_on_daemon
         self._shared = _Shared()
         # Ends the threads when the pool is garbage-collected.
         weakref.finalize(self, _dismiss, self._shared).atexit = False
@@ -97,11 +98,11 @@ class Threads:
                 # A thread keeps its arguments until it ends, so the inbox passes the call.
                 inbox = _Inbox()
                 inbox.call = call
-                thread = threading.Thread(
-                    target=_work,
-                    args=(shared, inbox),
+                thread = UnjoinedThread(
+                    _work,
+                    (shared, inbox),
                     name=f"{self._name}_{len(shared.threads)}",
-                    daemon=self._daemon,
+                    passes_on_daemon=self._passes_on_daemon,
                 )
                 shared.threads.add(thread)
                 # Noted only now: some forks call no after-fork hook.

@@ -432,12 +432,13 @@ def test_threads_that_inherit_contextvars_inherit_none_from_the_submitter(
     executor = executors(app, max_workers=1, type=type_)
     seen = []
 
-    class Thread(threading.Thread):
-        def start(self):
-            seen.append((tenant.get(), has_app_context()))
-            super().start()
+    start_thread = threading.Thread.start
 
-    monkeypatch.setattr(threading, "Thread", Thread)
+    def start(thread):
+        seen.append((tenant.get(), has_app_context()))
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
 
     def view():
         tenant.set("acme")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +46,23 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
         check=False,
         cwd=ROOT,
     )
+
+
+@contextmanager
+def running(program: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+    """Run *program* until the block ends; its standard input stays open."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_with_a_timeout_the_exit_waits_no_longer_and_one_line_names_what_is_lost() -> None:
@@ -242,7 +263,7 @@ executor.shutdown()
     assert done.stderr.count("Shut down after 0.1 s") == 1
 
 
-def test_an_exit_that_is_interrupted_tells_what_is_left() -> None:
+def test_an_exit_that_is_interrupted_tells_what_is_lost() -> None:
     done = run("""
 from tests import inside
 
@@ -261,4 +282,152 @@ def interrupt():
 threading.Thread(target=interrupt, daemon=True).start()
 """)
 
-    assert "Shutdown interrupted: 1 pending job left (1 int), 2 running jobs left" in done.stderr
+    assert "interrupted: 1 pending job cancelled (1 int), 2 running jobs left" in done.stderr
+
+
+WAITING = """
+def report():
+    sys.stdin.readline()
+
+app.config.update(EXECUTOR_MAX_WORKERS=1, LATE_EXECUTOR_MAX_WORKERS=1)
+executor = Executor(app)
+"""
+
+
+@pytest.mark.slow
+def test_after_a_second_the_log_says_once_for_each_executor_what_the_exit_waits_for() -> None:
+    program = f"""{WAITING}
+late = Executor(app, name="late")
+is_over = threading.Event()
+
+def count():
+    is_over.wait()
+    report()
+
+executor.submit(count)
+late.submit(report)
+late.submit(is_over.set)
+"""
+
+    with running(program) as process:
+        first = process.stderr.readline()
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        second = process.stderr.readline()
+        _, rest = process.communicate("go on\n", WAIT)
+
+    assert (process.returncode, rest) == (0, "")
+    jobs = [line.partition("WARNING in at_exit: ")[2].rstrip() for line in (first, second)]
+    assert jobs == [
+        "Waiting for 2 jobs to finish (1 report, 1 set); press Ctrl-C to stop waiting",
+        "Waiting for 1 job to finish (1 count); press Ctrl-C to stop waiting",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("setup", "is_logged"),
+    [
+        ("", False),
+        ("import logging; logging.basicConfig(filename=LOG)", True),
+        ("import logging; app.logger.addHandler(logging.FileHandler(LOG))", True),
+        ("app.logger.setLevel('ERROR')", False),
+        ("app.config['EXECUTOR_PUSH_APP_CONTEXT'] = False", False),
+    ],
+)
+def test_a_terminal_shows_once_what_the_exit_waits_for_wherever_the_log_goes(
+    tmp_path: Path, setup: str, is_logged: bool
+) -> None:
+    log = tmp_path / "log"
+    setup = setup.replace("LOG", repr(str(log)))
+    terminal, its_end = pty.openpty()
+
+    with (
+        running(f"{setup}{WAITING}executor.submit(report); del app, executor", its_end) as process,
+        os.fdopen(terminal, encoding="utf-8") as lines,
+    ):
+        first = lines.readline()
+        process.communicate("go on\n", WAIT)
+        os.write(its_end, b"$\n")
+        second = lines.readline()
+        os.close(its_end)
+
+    message = "Waiting for 1 job to finish (1 report); press Ctrl-C to stop waiting"
+    assert (first.rstrip().endswith(message), second.rstrip()) == (True, "$")
+    assert log.exists() == is_logged
+    assert not is_logged or message in log.read_text("utf-8")
+
+
+INTERRUPTED = [
+    ("thread", "", "1 pending job cancelled (1 int), 1 running job left to run on (1 hang)"),
+    ("thread", "async ", "1 running coroutine job cancelled (1 hang)"),
+    ("process", "", "1 pending job cancelled (1 int), 1 running job killed (1 hang)"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "prefix", "lost"), INTERRUPTED)
+def test_a_ctrl_c_ends_the_wait_of_all_executors_and_leaves_no_traceback(
+    kind: str, prefix: str, lost: str
+) -> None:
+    program = f"""
+app.config.update(EXECUTOR_TYPE={kind!r}, EXECUTOR_MAX_WORKERS=1, EXECUTOR_MP_CONTEXT="fork")
+app.config.update(EXECUTOR_APP="tests.remote_app:app")
+
+{prefix}def hang():
+    {"await asyncio.Event().wait()" if prefix else "threading.Event().wait()"}
+
+executor, late = Executor(app), Executor(app, name="late")
+done = Executor(app, name="done").submit(int).result()
+executor.submit(hang)
+{"" if prefix else "executor.submit(int)"}
+late.submit(threading.Event().wait)
+"""
+
+    with running(program) as process:
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT)
+
+    assert (process.returncode, out) == (0, "")
+    assert [line.partition("Shutdown interrupted: ")[2] for line in err.splitlines()] == [
+        "1 running job left to run on (1 wait)",
+        lost,
+    ]
+
+
+@pytest.mark.slow
+def test_the_exit_status_is_that_of_the_program_when_its_end_is_interrupted() -> None:
+    program = """
+executor = Executor(app)
+executor.submit(hang)
+sys.exit(3)
+"""
+
+    with running(program) as process:
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=WAIT)
+
+    assert process.returncode == 3
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("timeout", "is_daemon"), [("None", "False"), ("20", "True")])
+def test_the_end_waits_for_threads_that_jobs_start_unless_there_is_a_timeout(
+    timeout: str, is_daemon: str
+) -> None:
+    done = run(f"""
+app.config.update(EXECUTOR_SHUTDOWN_TIMEOUT={timeout}, EXECUTOR_MAX_WORKERS=1)
+executor = Executor(app)
+
+def is_daemon():
+    return threading.Thread(target=int).daemon
+
+def in_extra_worker():
+    return executor.submit(is_daemon).result()
+
+say(executor.submit(is_daemon).result(), executor.submit(in_extra_worker).result())
+""")
+
+    assert (done.stdout.split(), done.stderr) == ([is_daemon] * 2, "")
