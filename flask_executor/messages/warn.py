@@ -8,7 +8,7 @@ import warnings
 from .traces import is_of_this_package
 
 
-def warn_caller(message: str, category: type[Warning]) -> None:
+def warn_caller(message: str, category: type[Warning] = RuntimeWarning) -> None:
     """Warn with *message*, at the line outside of this package from where it was called."""
     level, frame = 2, sys._getframe(1)  # noqa: SLF001 - inspect's takes longer
     while frame.f_back is not None and is_of_this_package(frame):
