@@ -26,6 +26,7 @@ from .messages.shown import kind_of
 from .messages.warn import warn_caller
 from .options import Options
 from .remote.here import in_worker
+from .runners.at_exit import prepare_exit
 from .runners.closing import Deadline, drain, drain_async, refuse_in_job, shutdown
 from .runners.host import AppHost
 from .settings import Settings, check_name, check_seconds, extension_key
@@ -97,6 +98,7 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
             # Flask documents this hook for it.
             app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]
         self._apps.add(app)
+        prepare_exit(settings)
 
     @overload
     def submit_stored(

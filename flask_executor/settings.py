@@ -48,6 +48,7 @@ class Settings:
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     max_pending: int | None = None
     shutdown_timeout: float | None = None
+    exit_on_sigterm: bool = False
     app: str | None = None
     dask_address: str | None = None
     mp_context: str | None = None
@@ -268,6 +269,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "loop_factory": _loop_factory_or_none,
     "max_pending": _count_or_none,
     "shutdown_timeout": _seconds_or_none,
+    "exit_on_sigterm": _switch,
     "app": _app_path_or_none,
     "dask_address": _address_or_none,
     "mp_context": _start_method_or_none,

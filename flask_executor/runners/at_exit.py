@@ -16,6 +16,7 @@ from .closing import Deadline, close_queue, give_up, summary_of_unfinished, wait
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from ..settings import Settings
     from .ports import Runtime
 
 
@@ -42,6 +43,14 @@ def finish_before_exit(host: Runtime) -> None:
         threading._register_atexit(finish)  # type: ignore[attr-defined] # noqa: SLF001
     except RuntimeError as error:
         raise ExecutorClosed("the interpreter ends; the executor takes no more jobs") from error
+
+
+def prepare_exit(settings: Settings) -> None:
+    """Have SIGTERM end the process normally, if ``EXECUTOR_EXIT_ON_SIGTERM`` is set."""
+    if settings.exit_on_sigterm:
+        from .sigterm import exit_on_sigterm  # noqa: PLC0415 - few apps need it
+
+        exit_on_sigterm(f"{settings.prefix}EXIT_ON_SIGTERM")
 
 
 class _End:

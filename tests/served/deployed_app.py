@@ -1,10 +1,13 @@
-"""The app that tests have Gunicorn fork, recycle and stop; its jobs write down what they do."""
+"""The app that tests have servers fork, recycle and stop; its jobs write down what they do."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
+from asgiref.wsgi import WsgiToAsgi
 from flask import Flask
 
 from flask_executor import Executor
@@ -62,3 +65,24 @@ def take_notes(name: str, count: int) -> str:
 def start_to_hold(name: str) -> str:
     executor.submit(hold, name)
     return str(os.getpid())
+
+
+@app.get("/sigterm")
+def show_handler() -> str:
+    """What handles SIGTERM in the process that serves the app."""
+    return str(signal.getsignal(signal.SIGTERM))
+
+
+asgi_app = WsgiToAsgi(app)
+
+
+if __name__ == "__main__":
+    server, socket = sys.argv[1:]
+    if server == "waitress":
+        import waitress
+
+        waitress.serve(app, unix_socket=socket)
+    else:
+        import uvicorn
+
+        uvicorn.run(asgi_app, uds=socket)

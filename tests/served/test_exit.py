@@ -8,10 +8,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 import pytest
@@ -37,9 +36,9 @@ def hang(*_):
 """
 
 
-def run(program: str) -> subprocess.CompletedProcess[str]:
+def run(program: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", PRELUDE + program],
+        [*prefix, sys.executable, "-c", PRELUDE + program],
         capture_output=True,
         text=True,
         timeout=WAIT * 2,
@@ -187,15 +186,6 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert len(done.stdout.split()) == 100
 
 
-@pytest.fixture
-def journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe: IO[str]) -> Path:
-    """Where the jobs of the deployed app write down what they do."""
-    journal = tmp_path / "journal"
-    monkeypatch.setenv("JOURNAL", str(journal))
-    monkeypatch.setenv("PIPE", pipe.name)
-    return journal
-
-
 @pytest.mark.parametrize("worker", ["sync", "gthread --threads 2"])
 def test_gunicorns_max_requests_loses_no_job_that_fits_the_time(
     monkeypatch: pytest.MonkeyPatch, journal: Path, worker: str
@@ -290,7 +280,8 @@ def report():
     sys.stdin.readline()
 
 app.config.update(EXECUTOR_MAX_WORKERS=1, LATE_EXECUTOR_MAX_WORKERS=1)
-executor = Executor(app)
+executor = Executor()
+executor.init_app(app)
 """
 
 
@@ -332,6 +323,7 @@ late.submit(is_over.set)
         ("import logging; logging.basicConfig(filename=LOG)", True),
         ("import logging; app.logger.addHandler(logging.FileHandler(LOG))", True),
         ("app.logger.setLevel('ERROR')", False),
+        ("import logging; app.logger.handlers = [logging.NullHandler()]", False),
         ("app.config['EXECUTOR_PUSH_APP_CONTEXT'] = False", False),
     ],
 )
@@ -340,10 +332,11 @@ def test_a_terminal_shows_once_what_the_exit_waits_for_wherever_the_log_goes(
 ) -> None:
     log = tmp_path / "log"
     setup = setup.replace("LOG", repr(str(log)))
+    forget = "executor.submit(report); del app; import gc; gc.collect()"
     terminal, its_end = pty.openpty()
 
     with (
-        running(f"{setup}{WAITING}executor.submit(report); del app, executor", its_end) as process,
+        running(f"{setup}{WAITING}{forget}", its_end) as process,
         os.fdopen(terminal, encoding="utf-8") as lines,
     ):
         first = lines.readline()
