@@ -31,7 +31,8 @@ class ReadyQueue:
 
     def __len__(self) -> int:
         """How many jobs wait."""
-        return len(self.entries) - self.stale
+        # A worker may have taken a stale entry, and not noted it yet.
+        return max(len(self.entries) - self.stale, 0)
 
     def drop_stale(self) -> None:
         """Note that a stale entry was taken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from concurrent.futures import CancelledError, Future
@@ -420,6 +421,18 @@ def test_each_drop_is_logged_by_job_and_the_first_with_the_config_key(
         "A stored future of the job pow was dropped",
         "A stored future of no job was dropped",
     ]
+
+
+def test_futures_are_dropped_although_the_app_is_gone() -> None:
+    app = Flask("gone")
+    app.config["EXECUTOR_FUTURES_MAX_LENGTH"] = 1
+    futures = Executor(app).futures
+    del app
+    gc.collect()
+    for key in "ab":
+        futures.add(key, plain_future("succeeded"))
+
+    assert futures.keys() == ["b"]
 
 
 def test_a_drop_whose_line_cannot_be_logged_costs_only_the_line(

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from blinker import Signal
 from flask import Flask
 
 from flask_executor import Executor
-from flask_executor.aio.watch import LoopWatch
+from flask_executor.aio.watch import LoopWatch, watched
 from tests import inside
 from tests.support import WAIT, MakeExecutor, app_log
 
@@ -26,8 +28,10 @@ class Told(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.is_told = threading.Event()
+        self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
         if "has held the executor's event loop" in record.getMessage():
             self.is_told.set()
 
@@ -52,7 +56,6 @@ def line_of(fn: Callable[..., object], offset: int) -> str:
 def test_a_coroutine_job_that_holds_the_loop_is_named_with_its_line(
     app: Flask,
     executors: MakeExecutor,
-    caplog: pytest.LogCaptureFixture,
     told: Told,
     factory: str | None,
 ) -> None:
@@ -64,7 +67,7 @@ def test_a_coroutine_job_that_holds_the_loop_is_named_with_its_line(
 
     executor.submit(report).result(WAIT)
 
-    (record,) = app_log(caplog)
+    (record,) = told.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
         "The coroutine 'report' has held the executor's event loop for more than a second, at "
@@ -75,7 +78,7 @@ def test_a_coroutine_job_that_holds_the_loop_is_named_with_its_line(
 
 @pytest.mark.slow
 def test_an_async_view_that_holds_the_loop_is_named(
-    app: Flask, executors: MakeExecutor, caplog: pytest.LogCaptureFixture, told: Told
+    app: Flask, executors: MakeExecutor, told: Told
 ) -> None:
     executors(app, async_views=True)
 
@@ -86,13 +89,13 @@ def test_an_async_view_that_holds_the_loop_is_named(
 
     assert app.test_client().get("/").text == "OK"
 
-    (record,) = app_log(caplog)
+    (record,) = told.records
     assert record.getMessage().startswith("The coroutine 'slow_view' has held")
 
 
 @pytest.mark.slow
 def test_a_task_without_a_name_is_called_as_its_coroutine_function(
-    executor: Executor, caplog: pytest.LogCaptureFixture, told: Told
+    executor: Executor, told: Told
 ) -> None:
     async def job() -> None:
         async def part() -> None:
@@ -102,7 +105,7 @@ def test_a_task_without_a_name_is_called_as_its_coroutine_function(
 
     executor.submit(job).result(WAIT)
 
-    (record,) = app_log(caplog)
+    (record,) = told.records
     assert f"{job.__qualname__}.<locals>.part'" in record.getMessage()
 
 
@@ -274,16 +277,70 @@ def test_an_idle_loop_is_not_woken_by_a_look() -> None:
 def test_the_line_is_that_of_the_app_and_not_of_what_it_calls() -> None:
     event = threading.Event()
     begun = threading.Event()
+    signal = Signal()
+    signal.connect(event.wait, weak=False)
 
     async def main() -> None:
         begun.set()
-        event.wait(WAIT)
+        signal.send(WAIT)
 
     with running(main) as (watch, held):
         assert begun.wait(WAIT)
         while sys._current_frames()[watch._thread].f_code is main.__code__:
-            pass  # It is about to wait, in the stdlib's code.
+            pass  # It is about to wait: in code of the stdlib, called by an installed package.
         look(watch, LOOKS)
         event.set()
 
     assert [place for _, place in held] == [line_of(main, 2)]
+
+
+def test_a_thread_whose_line_cannot_be_found_is_told_of_without_it() -> None:
+    steps = Steps()
+
+    async def main() -> None:
+        steps.hold()
+
+    with running(main) as (watch, held):
+        watch._thread = -1  # as where an ident is that of a greenlet
+        steps.await_begin()
+        look(watch, LOOKS)
+        steps.end()
+
+    assert [place for _, place in held] == ["an unknown line"]
+
+
+def test_a_task_that_goes_on_while_its_line_is_looked_for_is_not_told_of() -> None:
+    steps = Steps()
+
+    class Leaving(asyncio.Task):
+        def get_name(self) -> str:
+            steps.end()
+            deadline = time.monotonic() + WAIT
+            while not watch._has_turned and time.monotonic() < deadline:
+                time.sleep(0.001)
+            return "main"
+
+    async def step() -> None:
+        steps.hold()
+
+    async def main() -> None:
+        await Leaving(step())
+
+    with running(main) as (watch, held):
+        steps.await_begin()
+        look(watch, LOOKS)
+
+    assert held == []
+
+
+def test_a_loop_runs_without_a_watch_where_no_thread_can_be_started() -> None:
+    loop = asyncio.new_event_loop()
+    usual = threading.stack_size(2**60)  # No memory has room for it.
+    try:
+        with watched(loop, lambda *_: None):
+            result = loop.run_until_complete(asyncio.sleep(0, "result"))
+    finally:
+        threading.stack_size(usual)
+        loop.close()
+
+    assert result == "result"
