@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .aio.loop import GRACE
-from .aio.streams import stream
+from .aio.streams import Unread, stream
 from .exceptions import InheritedJob
 from .jobs.chunks import Chunk, call_in_copy
 from .jobs.collection import after_fork, stored_in
@@ -20,6 +20,7 @@ from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
 from .jobs.mistakes import MAP, check_function, check_keywords
 from .jobs.options import NO_OPTIONS, OPTION_NAMES, OptionValues
+from .messages.shown import name_of
 from .queue.queue import known, stats_of
 from .queue.workers import current_worker
 from .runners.coroutines import call_coroutine_function
@@ -219,11 +220,12 @@ class AppExecutor:
         submit = self._submitter(fn, chunksize, options, may_hold=may_hold)
         calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
         if not self._goes_in_chunks(fn, chunksize):
-            return Results(submit, calls, buffersize, timeout, result_of).each()
+            return Results(submit, calls, buffersize, timeout, result_of, name_of(fn)).each()
         chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
         if buffersize is not None:
             buffersize = max(buffersize // chunksize, 1)
-        return Results(submit, chunks, buffersize, timeout, results_of_chunk).each()
+        read = results_of_chunk
+        return Results(submit, chunks, buffersize, timeout, read, name_of(fn)).each()
 
     def map_async(
         self,
@@ -252,6 +254,7 @@ class AppExecutor:
             count_chunks,
             chunksize=chunksize,
             ordered=ordered,
+            unread=Unread(name_of(fn)),
         )
 
     def _goes_in_chunks(self, fn: Callable[..., Any], chunksize: int) -> bool:

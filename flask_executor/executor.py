@@ -20,14 +20,27 @@ from .exceptions import AlreadyInitialised, NotInitialised
 from .job import Job, JobDecorator
 from .jobs.around import check_around
 from .jobs.collection import FutureCollection, check_key
-from .jobs.mistakes import DECORATE, check_callable, check_function, refuse_missing_key
+from .jobs.mistakes import (
+    DECORATE,
+    check_callable,
+    check_callback,
+    check_function,
+    refuse_missing_key,
+)
 from .jobs.options import NO_OPTIONS, OptionValues
 from .messages.shown import kind_of
 from .messages.warn import warn_caller
 from .options import Options
 from .remote.here import in_worker
 from .runners.at_exit import prepare_exit
-from .runners.closing import Deadline, drain, drain_async, refuse_in_job, shutdown
+from .runners.closing import (
+    Deadline,
+    drain,
+    drain_async,
+    refuse_in_job,
+    refuse_on_loop,
+    shutdown,
+)
 from .runners.host import AppHost
 from .settings import Settings, check_name, check_seconds, extension_key
 from .submitting.any_function import Submitter
@@ -45,6 +58,7 @@ __all__ = ["Executor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound="Callable[[JobFuture[Any]], object]")
 A = TypeVar("A", bound="Callable[[JobInfo], AbstractContextManager[Any]]")
 
 
@@ -81,6 +95,10 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :raises InvalidSetting: if a config key has a value that it cannot have
         :raises AlreadyInitialised: if the app has an executor of this name
         """
+        if has_request_context():
+            warn_caller(
+                "an executor is made in a view; make it once, where the app is made", RuntimeWarning
+            )
         if not isinstance(app, Flask):
             raise TypeError(f"{kind_of(app)} cannot have an executor; expected a Flask app")
         app = unwrap(app)
@@ -193,7 +211,16 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         queue_timeout: float | None = None,
     ) -> JobDecorator: ...
 
-    def job(self, fn: Any = None, /, **options: Any) -> Any:
+    def job(
+        self,
+        fn: Any = None,
+        /,
+        *,
+        key: Hashable | None = None,
+        timeout: float | None = None,
+        delay: float | None = None,
+        queue_timeout: float | None = None,
+    ) -> Any:
         """Decorate a function so that it can submit itself: ``fib.submit(5)``.
 
         The executor needs no app yet. The keywords are those of `options`. They apply to each
@@ -205,10 +232,10 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :raises TypeError: if *fn* cannot be called, or is a generator function
         :raises TypeError: if an option is not what `options` expects; or `ValueError`
         """
-        values = OptionValues(**options) if options else NO_OPTIONS
+        options = OptionValues(key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout)
         if fn is None:
-            return partial(self._decorate, values)
-        return self._decorate(values, fn)
+            return partial(self._decorate, options)
+        return self._decorate(options, fn)
 
     @property
     def futures(self) -> FutureCollection:
@@ -222,10 +249,16 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         workers = self._here().host.pool.open().max_workers
         return int(workers) if workers < math.inf else 1
 
-    def add_default_done_callback(self, fn: Callable[[JobFuture[Any]], object]) -> None:
-        """Attach *fn* to the future of every job from now on, before the job can start."""
-        check_callable(fn)
+    def add_default_done_callback(self, fn: C) -> C:
+        """Attach *fn* to the future of every job from now on, before the job can start.
+
+        It can be used as a decorator: it returns *fn*.
+
+        :raises TypeError: if *fn* cannot be called, or is a coroutine function
+        """
+        check_callback(fn)
         self._default_done_callbacks.append(fn)
+        return fn
 
     def around_job(self, fn: A) -> A:
         """Have every job run inside a context manager that *fn* returns for it; a decorator.
@@ -241,7 +274,7 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
 
         :raises TypeError: if *fn* cannot be called, or is a coroutine function
         """
-        check_callable(fn)
+        check_callable(fn, "@executor.around_job")
         check_around(fn)
         self._around.append(fn)
         return fn
@@ -260,8 +293,10 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :raises RuntimeError: inside a job that it would wait for
         """
         check_seconds("timeout", timeout)
+        hosts = self._hosts(refused_in_job="drain")
+        refuse_on_loop(hosts, "drain()", "await drain_async()")
         warn_if_blocking("drain()", "every job has ended; await drain_async() instead")
-        drain(self._hosts(refused_in_job="drain"), timeout)
+        drain(hosts, timeout)
 
     async def drain_async(self, timeout: float | None = None) -> None:
         """Do as `drain` does without blocking the event loop."""
@@ -276,14 +311,9 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :param cancel_futures: whether to cancel the jobs that have not started; else they run
         :raises RuntimeError: inside a job that it would wait for
         """
-        deadline = Deadline()
-        for host in self._hosts(refused_in_job="shut down" if wait else None):
-            if wait and host.loop.is_current():
-                raise RuntimeError(
-                    "shutdown() in the thread of the executor's event loop would wait for that "
-                    "loop; use shutdown(wait=False), or another thread"
-                )
-            shutdown(host, wait=wait, cancel_futures=cancel_futures, deadline=deadline)
+        if has_request_context():
+            warn_caller("shutdown() in a view ends the executor for all requests", RuntimeWarning)
+        self._shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def __enter__(self) -> Self:
         """Return the executor; at the end of the block, it is shut down. Warns in a request."""
@@ -295,9 +325,21 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
             )
         return self
 
+    def __exit__(self, *error: object) -> None:
+        """Shut the executor down, and wait for its jobs."""
+        self._shutdown(wait=True, cancel_futures=False)
+
     def __repr__(self) -> str:
         apps = ", ".join(sorted(app.name for app in self._apps)) or "no app yet"
         return f"<Executor {self.name!r} of {apps}>" if self.name else f"<Executor of {apps}>"
+
+    def _shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
+        deadline = Deadline()
+        hosts = self._hosts(refused_in_job="shut down" if wait else None)
+        if wait:
+            refuse_on_loop(hosts, "shutdown()", "use shutdown(wait=False), or another thread")
+        for host in hosts:
+            shutdown(host, wait=wait, cancel_futures=cancel_futures, deadline=deadline)
 
     def _decorate(self, options: OptionValues, fn: Any, /) -> Job[..., Any, Any]:
         check_function(getattr(fn, "__func__", fn), DECORATE)

@@ -189,9 +189,11 @@ class Job(JobFunction, FunctionSubmitter[P, T], Generic[P, T, R]):
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, so that another process imports the same job, or has the same method."""
         owner = getattr(self.fn, "__self__", None)
-        if owner is None or not isinstance(getattr(owner, self._attribute, None), Job):
-            return self.fn.__qualname__
-        return getattr, (owner, self._attribute)
+        if owner is not None and isinstance(getattr(owner, self._attribute, None), Job):
+            return getattr, (owner, self._attribute)
+        if _found_by_name(self.fn) is self.fn:  # The job has another name than the function.
+            return _same, (self.fn,)
+        return self.fn.__qualname__
 
     def __repr__(self) -> str:
         return f"<Job {name_of(self.fn)}>"
@@ -214,9 +216,19 @@ def _is_in_class(fn: Callable[..., Any]) -> bool:
 
 
 def _is_in_classmethod(job: Job[..., Any, Any], fn: Callable[..., Any]) -> bool:
-    found: Any = sys.modules.get(fn.__module__)
-    *path, name = fn.__qualname__.split(".")
-    for each in path:
-        found = getattr(found, each, None)
-    method = vars(found).get(name) if isinstance(found, type) else None
+    found = _found_by_name(fn, is_owner=True)
+    method = vars(found).get(fn.__name__) if isinstance(found, type) else None
     return isinstance(method, classmethod) and method.__func__ is job
+
+
+def _found_by_name(fn: Callable[..., Any], *, is_owner: bool = False) -> Any:
+    """The object that the name of *fn* stands for in its module, or the class that has it."""
+    found: Any = sys.modules.get(getattr(fn, "__module__", ""))
+    path = getattr(fn, "__qualname__", "<unnamed>").split(".")
+    for each in path[:-1] if is_owner else path:
+        found = getattr(found, each, None)
+    return found
+
+
+def _same(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return fn

@@ -223,11 +223,17 @@ def _count_or_none(value: object) -> int | None:
 def _loop_factory_or_none(value: object) -> Any:
     if value is None:
         return None
-    if isinstance(value, str) and value:
-        found: object = import_string(value, silent=True)
-        if callable(found):
-            return found
-    raise ValueError("the import path of a loop factory, such as 'uvloop:new_event_loop', or None")
+    expected = "the import path of a loop factory, such as 'asyncio:new_event_loop', or None"
+    if not isinstance(value, str) or not value:
+        raise ValueError(expected)
+    try:
+        found: object = import_string(value)
+    except ImportError as error:
+        reason = getattr(error, "exception", error)  # Werkzeug's text has many lines.
+        raise ValueError(f"{expected}; it cannot be imported: {reason}") from error
+    if callable(found):
+        return found
+    raise ValueError(expected)
 
 
 def _seconds_or_none(value: object) -> float | None:

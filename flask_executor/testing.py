@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .aio.running import warn_if_blocking
+from .executor import Executor
 from .jobs.future import unasked_failure
+from .messages.shown import kind_of
 from .runners.closing import drain, refuse_in_job
 from .settings import extension_key
 from .signals import job_submitted
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from .executor import Executor
     from .jobs.future import JobFuture
     from .runners.host import AppHost
 
@@ -61,6 +62,7 @@ def recorded_jobs(executor: Executor) -> Generator[list[RecordedJob]]:
 
         assert [job.name for job in jobs] == ["build_report"]
     """
+    _check_executor("recorded_jobs", executor)
     jobs: list[RecordedJob] = []
 
     def record(_: object, **sent: Any) -> None:
@@ -87,6 +89,7 @@ def failing_jobs_raise(executor: Executor) -> Generator[None]:
 
     :raises ExceptionGroup: if there are such failures, with all of them
     """
+    _check_executor("failing_jobs_raise", executor)
     futures: list[JobFuture[Any]] = []
     hosts: set[AppHost] = set()
 
@@ -105,6 +108,11 @@ def failing_jobs_raise(executor: Executor) -> Generator[None]:
     failed = _unasked(futures)
     if failed:
         raise _group(failed)
+
+
+def _check_executor(name: str, executor: object) -> None:
+    if not isinstance(executor, Executor):
+        raise TypeError(f"{name}() has {kind_of(executor)}; expected an Executor")
 
 
 def _wait_for_jobs(hosts: set[AppHost]) -> None:

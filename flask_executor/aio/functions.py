@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from functools import partial
 from inspect import CO_COROUTINE
@@ -9,6 +10,8 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from asgiref.sync import iscoroutinefunction
+
+from ..messages.shown import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,3 +43,15 @@ def refuse_coroutine(name: str, coroutine: CoroutineType[Any, Any, Any]) -> NoRe
         f"function {coroutine.__name__!r} itself, without a lambda and without the parentheses: "
         "submit(function, *args)"
     )
+
+
+def refuse_future(name: str, result: object) -> None:
+    """Refuse an asyncio future that is not done as the result of the coroutine job called *name*.
+
+    :raises TypeError: if *result* is one
+    """
+    if asyncio.isfuture(result) and not result.done():
+        raise TypeError(
+            f"the job {name!r} returned {kind_of(result)}, which its callers cannot use; await it "
+            "in the job"
+        )

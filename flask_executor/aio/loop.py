@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..messages.shown import kind_of, name_of
 from ..threads.conditions import LightFuture
 from ..threads.pool import start_thread
 from ..threads.shared_attempt import SharedAttempt
@@ -218,6 +219,8 @@ def _serve(
         mailbox.close()
 
     try:
+        if loop_factory is not None:
+            loop_factory = partial(_made_by, loop_factory)
         with asyncio.Runner(debug=is_debug, loop_factory=loop_factory) as runner:
             loop = runner.get_loop()
             with nullcontext() if on_held is None else watched(loop, on_held):
@@ -226,6 +229,16 @@ def _serve(
         if started.done():
             raise
         started.set_exception(error)
+
+
+def _made_by(factory: Callable[[], object]) -> asyncio.AbstractEventLoop:
+    loop = factory()
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        raise TypeError(
+            f"the loop factory {name_of(factory)!r} returned {kind_of(loop)}; expected an event "
+            "loop, such as asyncio.new_event_loop() returns"
+        )
+    return loop
 
 
 def run_to_its_end(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Unread:
+    """Warns if it is dropped before the iteration has begun: then no job was submitted.
+
+    :param name: the name of the function
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.has_begun = False
+
+    def __del__(self) -> None:
+        if not self.has_begun:
+            warnings.warn(
+                f"nobody has iterated the results of map_async({self.name}, ...), and no job was "
+                "submitted; use 'async for'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
 async def stream(
     submit: Callable[..., AsyncioJobFuture[Any]],
     iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
@@ -24,6 +45,7 @@ async def stream(
     *,
     chunksize: int,
     ordered: bool,
+    unread: Unread,
 ) -> AsyncGenerator[Any, None]:
     """Submit the items one by one and yield the results.
 
@@ -32,8 +54,10 @@ async def stream(
     A separate task takes the items, so that results come while the source of items is slow.
     Ending the iteration early cancels that task and the jobs in flight.
 
+    :param unread: noted once the iteration has begun
     :param count_chunks: returns how many items, or chunks, may be submitted and not yet yielded
     """
+    unread.has_begun = True
     check_running_loop()
     room = asyncio.Semaphore(await count_chunks())
     in_flight: set[AsyncioJobFuture[Any]] = set()

@@ -83,9 +83,16 @@ class AsyncioJobFuture(asyncio.Future[T]):
             self._log_traceback = False
 
     def result(self) -> T:
-        """Return the job's result, or raise its exception."""
+        """Return the job's result, or raise its exception.
+
+        :raises asyncio.InvalidStateError: if the job has not ended; ``await`` waits for it
+        """
         self._mark_retrieved()
         try:
+            if not self.done():
+                raise asyncio.InvalidStateError(
+                    f"the job {self._name!r} has not ended; await the future"
+                )
             return super().result()
         finally:
             del self  # The traceback of the job's exception must not keep its waiter alive.

@@ -158,6 +158,11 @@ def _custom_backend(settings: Settings) -> Backend:
             f"{settings.prefix}TYPE is {settings.type!r}, which cannot be imported: {error}; "
             "expected the import path of a factory, such as 'package.module:factory'"
         ) from error
+    if getattr(factory, "__module__", "").startswith("concurrent.futures"):
+        raise InvalidSetting(
+            f"{settings.prefix}TYPE is {settings.type!r}, which does not take the settings; "
+            "expected 'thread', 'process' or 'interpreter' for pools like those of the stdlib"
+        )
     if not callable(factory):
         raise InvalidSetting(
             f"{settings.prefix}TYPE is {settings.type!r}, which is {kind_of(factory)}; expected "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,12 @@ def enter_around(stack: ExitStack[Any], around: Around, job: JobInfo) -> None:
     :raises TypeError: if a function returns no context manager
     """
     for make in tuple(around):  # Others may be registered meanwhile.
-        manager = make(job)
+        manager: object = make(job)
         if not isinstance(manager, AbstractContextManager):
+            hint = "; decorate it with @contextmanager" if isinstance(manager, Generator) else ""
             raise TypeError(
                 f"{name_of(make)!r}, which around_job has registered, returned "
-                f"a {type(manager).__name__}; expected a context manager"
+                f"a {type(manager).__name__}; expected a context manager{hint}"
             )
         stack.enter_context(manager)
 

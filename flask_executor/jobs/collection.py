@@ -204,4 +204,9 @@ def check_key(key: Hashable) -> None:
     """
     if key is None:
         raise TypeError("None cannot be a key: it says that a future is not stored")
-    hash(key)
+    try:
+        hash(key)
+    except TypeError:
+        raise TypeError(
+            f"{kind_of(key)} cannot be a key: it is unhashable; expected a string, for example"
+        ) from None

@@ -24,6 +24,7 @@ from ..threads.conditions import LightCondition
 from .callbacks import call_back
 from .info import running_job
 from .item import WorkItem
+from .mistakes import check_callback
 from .outcome import is_unexpected
 from .state import state_of
 
@@ -181,7 +182,10 @@ class JobFuture(concurrent.futures.Future[T]):
 
         It runs in an app context of the job's app, in the thread that ends, cancels or adds. What
         it raises is logged.
+
+        :raises TypeError: if *fn* cannot be called, or is a coroutine function
         """
+        check_callback(fn)
         self.job.has_callbacks = True
         super().add_done_callback(partial(call_back, fn))
 
@@ -257,7 +261,9 @@ class JobFuture(concurrent.futures.Future[T]):
         try:
             if self.done():
                 return wait(timeout)
-            if running_loop() is not None:
+            if (loop := running_loop()) is not None:
+                if timeout is None:
+                    self.job.check_not_on(loop)
                 warn_if_blocking(what, f"the job {self.name!r} ends; await the future instead")
             job = running_job.get(None)
             if not isinstance(job, WorkItem):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Coroutine, Hashable
 
+    from ..aio.loop import LoopThread
     from ..aio.waiter import AsyncioJobFuture
     from ..context.scope import Scope
     from ..stats import Counts
@@ -67,6 +68,7 @@ class Host(Protocol):
 
     around: Around
     """The functions that `Executor.around_job` has registered."""
+    loop: LoopThread
 
     def capture(self) -> Scope:
         """Take what a job submitted here and now may see."""
@@ -216,6 +218,20 @@ class WorkItem(JobInfo):
     def is_running(self) -> bool:
         """Whether its code runs, and its time is not up."""
         return self.state == "running"
+
+    def check_not_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse to block *loop*, which runs in the calling thread, if the job needs it to end.
+
+        :raises RuntimeError: if it does
+        """
+        task = self.task
+        if not self.runs_on_loop:
+            return
+        if self.host.loop.is_current() if task is None else task.get_loop() is loop:
+            raise RuntimeError(
+                f"this would never end: the job {self.name!r} runs on the event loop that the wait "
+                "for it would block; await the future"
+            )
 
     def is_cancelled(self) -> bool:
         """Whether it was cancelled, before or while it ran."""

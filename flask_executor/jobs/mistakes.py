@@ -60,6 +60,25 @@ def check_function(fn: Callable[..., Any], usage: str = SUBMIT) -> bool:
     return is_coroutine
 
 
+def check_callback(fn: Callable[..., Any]) -> None:
+    """Refuse what cannot be a done callback.
+
+    :raises TypeError: if *fn* cannot be called, is a coroutine function, or comes from
+        `asyncio.wait`, which needs more of a future
+    """
+    check_callable(fn, "add_done_callback(fn), and fn(future) is called")
+    if is_coroutine_function(fn):
+        raise TypeError(
+            f"the callback {name_of(fn)!r} is a coroutine function, and nobody would await its "
+            "coroutine; expected a plain function, which may submit a job"
+        )
+    if getattr(fn, "__module__", None) == "asyncio.tasks":
+        raise TypeError(
+            "asyncio.wait() cannot wait for the future of submit(); give it the future of "
+            "submit_async(), or asyncio.ensure_future(future)"
+        )
+
+
 def check_keywords(fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     """Refuse keywords that are options, if *fn* has no such parameters.
 

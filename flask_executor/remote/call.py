@@ -8,6 +8,8 @@ from io import BytesIO
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from werkzeug.local import LocalProxy
+
 from ..exceptions import NotPicklable, RemoteError
 from ..messages.shown import kind_of, name_of
 from ..messages.traces import keep_as_text, notes_of, text_of, trace_of
@@ -43,6 +45,8 @@ def dumps_call(
     for what, value, expected in _parts(job, fn, args, kwargs):
         why = _why_not(value, knows_main=knows_main)
         if why is not None:
+            if type(value) is LocalProxy:
+                why = "it is a proxy, as request, session, g and current_app are"
             raise NotPicklable(f"{what} cannot be sent to another process: {why}; {expected}")
     raise NotPicklable(
         f"the call of the job {job.name!r} cannot be sent to another process: {reason}; {_VALUE}"
@@ -154,12 +158,23 @@ def _dumps(value: object, *, knows_main: bool = True) -> bytes:
     except _Refused as error:
         reason = str(error)
     except Exception as error:
-        reason = f"pickle raised {type(error).__name__} at {_described(pickler.last)}"
+        reason = (
+            _why_unfound(pickler.last)
+            or f"pickle raised {type(error).__name__} at {kind_of(pickler.last)}"
+        )
     raise _Unfit(reason)
 
 
-def _described(obj: object) -> str:
-    return f"the function {name_of(obj)!r}" if isinstance(obj, FunctionType) else kind_of(obj)
+def _why_unfound(fn: object) -> str | None:
+    """Why a worker would not find the function *fn* by its name; None if *fn* is none."""
+    if not isinstance(fn, FunctionType):
+        return None
+    if "<locals>" in fn.__qualname__:
+        return (
+            f"the function {name_of(fn)!r} is defined inside a function (if it comes from a "
+            "decorator, the decorator needs functools.wraps)"
+        )
+    return f"its module has another object under the name of the function {name_of(fn)!r}"
 
 
 def _find(module: str | None, qualname: str) -> object:

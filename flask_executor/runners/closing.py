@@ -138,6 +138,17 @@ def refuse_in_job(hosts: Iterable[Runtime], what: str) -> None:
         )
 
 
+def refuse_on_loop(hosts: Iterable[Runtime], what: str, instead: str) -> None:
+    """Refuse to wait for jobs in the thread of an event loop that runs them.
+
+    :raises RuntimeError: if the calling thread runs the loop of one of *hosts*
+    """
+    if any(host.loop.is_current() for host in hosts):
+        raise RuntimeError(
+            f"{what} in the thread of the executor's event loop would wait for that loop; {instead}"
+        )
+
+
 def _cancel_pending(host: Runtime) -> list[WorkItem]:
     # From the end, so that the next job to start is cancelled last, unless it has started.
     return [item for item in reversed(pending(host.queue)) if item.cancel()]

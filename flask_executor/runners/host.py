@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import weakref
 from functools import partial
@@ -131,7 +132,8 @@ class AppHost:
     def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
         """Log the exception of *job*, with its traceback, on the app's logger."""
         app = self.find_app()
-        if app is None:
+        if app is None:  # gone, for example as the process ends
+            sys.stderr.write(f"Job {job.name} ({job.id}) {what}\n")
             traceback.print_exception(exception)
         else:
             log_failure(app, exception, "Job %s (%s) %s", job.name, job.id, what)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from itertools import chain, repeat, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..exceptions import QueueFull
+from ..exceptions import QueueFull, WaitTimeout
 from ..jobs.future import take_results
 
 if TYPE_CHECKING:
@@ -33,42 +34,64 @@ class Results:
     :param buffersize: how many jobs may be submitted and not yet yielded; None for any number
     :param timeout: seconds from now to the last result; None for no limit
     :param read: returns the results of a job, or raises the job's exception, within some seconds
+    :param name: the name of the function
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - called in one place
         self,
         submit: Submit,
         calls: Iterator[tuple[Any, ...]],
         buffersize: int | None,
         timeout: float | None,
         read: Callable[[JobFuture[Any], float | None], Iterable[Any]],
+        name: str,
     ) -> None:
         self._submit = submit
         self._calls = calls
         self._buffersize = buffersize
+        self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._name = name
         self._read = read
         self._futures: deque[JobFuture[Any]] = deque()
+        self._has_more = True
+        self._is_iterated = True  # `__del__` warns only once the constructor is over.
         try:
             self._fill()
         except BaseException:
             self._cancel()
             raise
+        self._is_iterated = False
 
     def each(self) -> Iterator[Any]:
         """Yield the results; closing the iterator cancels the jobs that have not started."""
+        self._is_iterated = True
         try:
             while self._futures:
                 yield from self._read(self._futures.popleft(), self._left())
                 self._fill()
+        except _TimeIsUp:
+            raise WaitTimeout(
+                f"the results of map({self._name}, ...) were not there within its {self._timeout} s"
+            ) from None
         finally:
             self._cancel()
+
+    def __del__(self) -> None:
+        if not self._is_iterated and self._has_more:
+            warnings.warn(
+                f"nobody has iterated the results of map({self._name}, ...), and some items were "
+                "not submitted: more follow as results are taken; iterate it, or submit each item",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _fill(self) -> None:
         while self._buffersize is None or len(self._futures) < self._buffersize:
             try:
                 args = next(self._calls)
             except StopIteration:
+                self._has_more = False
                 self._calls = iter(())  # A zip keeps arguments alive; one may be a result, too.
                 return
             try:
@@ -89,10 +112,18 @@ class Results:
             future.cancel()
 
 
+class _TimeIsUp(Exception):
+    """A result was not there in time."""
+
+
 def result_of(future: JobFuture[Any], timeout: float | None) -> Iterable[Any]:
     """The result of a job, as the only item."""
     try:
         return _popped([future.result(timeout)])
+    except WaitTimeout:
+        if future.done():  # It is the job's own.
+            raise
+        raise _TimeIsUp from None
     finally:
         future.cancel()
         del future  # The traceback of the job's exception must not keep it alive.
@@ -103,6 +134,8 @@ def results_of_chunk(future: JobFuture[list[Any]], timeout: float | None) -> Ite
     try:
         error = future.exception(timeout)
         results = take_results(future)
+    except WaitTimeout:
+        raise _TimeIsUp from None
     finally:
         future.cancel()
         del future  # The traceback must not keep it alive.

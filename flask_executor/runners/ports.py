@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from ..aio.loop import LoopThread
     from ..backends.lazy_pool import LazyPool
     from ..jobs.item import WorkItem
     from ..queue.clock import Clock
@@ -28,7 +27,6 @@ class Runtime(Host, Protocol):
     settings: Settings
     inline: bool
     in_process: bool
-    loop: LoopThread
     clock: Clock
     pool: LazyPool
     queue: JobQueue

@@ -24,7 +24,7 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-from ..aio.functions import refuse_coroutine
+from ..aio.functions import refuse_coroutine, refuse_future
 from ..aio.limits import timeout_error, within
 from ..exceptions import JobExited, JobTimeout, WorkerDied
 from ..jobs.around import await_around, call_around
@@ -94,6 +94,7 @@ async def run_on_loop(
         ended = [Outcome("succeeded", await work)]
         if type(ended[0].result) is CoroutineType:
             refuse_coroutine(item.name, ended[0].result)
+        refuse_future(item.name, ended[0].result)
     except BaseException as error:
         ended = [outcome_of(item, error)]
     finally:

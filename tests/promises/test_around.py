@@ -134,14 +134,14 @@ def test_what_a_coroutine_job_sets_is_seen_by_what_is_around_it(
     @executor.around_job
     @contextmanager
     def around(_: JobInfo) -> Iterator[None]:
-        seen.append(asyncio.current_task())
+        seen.append(id(asyncio.current_task()))
         yield
-        seen.append((asyncio.current_task(), variable.get()))
+        seen.append((id(asyncio.current_task()), variable.get()))
 
-    async def job() -> asyncio.Task[Any] | None:
+    async def job() -> int:
         await asyncio.sleep(0)
         variable.set("set by the job")
-        return asyncio.current_task()
+        return id(asyncio.current_task())
 
     task = executor.submit(job).result(WAIT)
 

