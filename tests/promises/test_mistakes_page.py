@@ -1,0 +1,540 @@
+"""Each message that docs/mistakes.md lists is one that the mistake in its row leads to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+import pytest
+from flask import Flask, g, request
+
+from flask_executor import Executor, current_job, job_succeeded
+from flask_executor.testing import failing_jobs_raise, recorded_jobs
+from tests import remote_app
+from tests.support import ROOT, WAIT, Gate, MakeExecutor, at_once
+
+ROW = re.compile(r"^\| `(.+?)` \|", re.MULTILINE)
+MESSAGES = ROW.findall((ROOT / "docs/mistakes.md").read_text())
+
+Mistake = Callable[[Flask, MakeExecutor], object]
+
+
+def numbers() -> Any:
+    yield 1
+
+
+async def numbers_async() -> Any:
+    yield 1
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+async def double_async(number: int) -> int:
+    return 2 * number
+
+
+def fail() -> None:
+    raise ValueError("on purpose")
+
+
+async def wait_for(future: Any) -> Any:
+    return await asyncio.wait([future])
+
+
+def decorator(fn: Callable[[], int]) -> Callable[[], int]:
+    def call() -> int:
+        return fn()
+
+    return call
+
+
+@decorator
+def hidden() -> int:
+    return 1
+
+
+class Wrong:
+    executor = Executor()
+
+    @classmethod
+    @executor.job
+    def kind(cls) -> str:
+        return cls.__name__
+
+
+def in_view(app: Flask, view: Callable[[], Any], **options: Any) -> None:
+    """Have *view* answer a request; its errors are raised."""
+    app.add_url_rule("/", view_func=view, methods=["GET", "POST"])
+    app.test_client().open("/", **options)
+
+
+def raised_by(job: Callable[[], Any]) -> Mistake:
+    return lambda app, make: make(app, max_workers=2).submit(job).result(WAIT)
+
+
+# When a job is submitted
+
+
+def two_apps(_: Flask, make: MakeExecutor) -> None:
+    make(Flask("shop"), Flask("admin")).submit(double, 1)
+
+
+def another_app(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    with Flask("admin").app_context():
+        executor.submit(double, 1)
+
+
+def taken_key(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    executor.submit_stored("key", double, 1)
+    executor.submit_stored("key", double, 1)
+
+
+def app_of_a_function(app: Flask, make: MakeExecutor) -> None:
+    make(app, type="process", app=None).submit(double, 1)
+
+
+def full_queue(app: Flask, make: MakeExecutor) -> None:
+    executor, gate = make(app, max_workers=1, max_pending=1), Gate()
+    gate.occupy(executor)
+    try:
+        executor.submit(double, 1)
+        executor.submit(double, 1)
+    finally:
+        gate.open()
+
+
+def shut_down(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    executor.shutdown()
+    executor.submit(double, 1)
+
+
+def with_block(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    def view() -> str:
+        with executor:
+            return ""
+
+    in_view(app, view)
+
+
+def pool_opened_on_a_loop(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app, type="tests.remote_app:threads_untold", max_workers=1)
+
+    async def view() -> str:
+        executor.submit(double, 1)
+        return ""
+
+    in_view(app, view)
+
+
+def result_on_a_loop(app: Flask, make: MakeExecutor) -> None:
+    executor, gate = make(app), Gate()
+
+    async def view() -> str:
+        future = executor.submit(gate)
+        asyncio.get_running_loop().call_soon(gate.open)
+        with suppress(TimeoutError):
+            future.result(0.01)
+        gate.open()
+        return ""
+
+    in_view(app, view)
+
+
+# When the app starts
+
+
+def misspelt_key(app: Flask, make: MakeExecutor) -> None:
+    make(app, max_worker=1)
+
+
+def late_key(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    app.config["EXECUTOR_TYPE"] = "inline"
+    executor.submit(double, 1)
+
+
+def twice(app: Flask, make: MakeExecutor) -> None:
+    make(app).init_app(app)
+
+
+def made_in_a_view(app: Flask, make: MakeExecutor) -> None:
+    def view() -> str:
+        make(Flask("other"))
+        return ""
+
+    in_view(app, view)
+
+
+def made_in_a_thread(app: Flask, make: MakeExecutor) -> None:
+    at_once(lambda: make(app, exit_on_sigterm=True))
+
+
+# In the job
+
+
+def body_after_the_request(app: Flask, make: MakeExecutor) -> None:
+    executor, gate, futures = make(app), Gate(), []
+
+    def job() -> str:
+        gate()
+        return request.form["name"]
+
+    def view() -> str:
+        futures.append(executor.submit(job))
+        return ""
+
+    in_view(app, view, data={"name": "ada"})
+    gate.open()
+    futures[0].result(WAIT)
+
+
+def upload_after_the_request(app: Flask, make: MakeExecutor) -> None:
+    executor, gate, futures = make(app), Gate(), []
+
+    def job(file: Any) -> bytes:
+        gate()
+        return bytes(file.read())
+
+    def view() -> str:
+        futures.append(executor.submit(job, request.files["file"]))
+        return ""
+
+    in_view(app, view, data={"file": (BytesIO(b"hello"), "hello.txt")})
+    gate.open()
+    futures[0].result(WAIT)
+
+
+def read_g() -> str:
+    return str(g.user)
+
+
+def g_in_another_process(app: Flask, make: MakeExecutor) -> None:
+    make(app, type="process", max_workers=1).submit(read_g).result(WAIT)
+
+
+def out_of_time(app: Flask, make: MakeExecutor) -> None:
+    gate = Gate()
+    try:
+        make(app).options(timeout=0.01).submit(gate).result(WAIT)
+    finally:
+        gate.open()
+
+
+def dead_worker(app: Flask, make: MakeExecutor) -> None:
+    make(app, type="process", max_workers=1).submit(remote_app.die).result(WAIT)
+
+
+def circle(app: Flask, make: MakeExecutor) -> None:
+    executor, futures, gate = make(app, max_workers=2), [], Gate()
+
+    def job(number: int) -> object:
+        gate()
+        return futures[1 - number].result()
+
+    futures += [executor.submit(job, number) for number in (0, 1)]
+    gate.open()
+    for future in futures:
+        future.result(WAIT)
+
+
+def drained_in_a_job(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    executor.submit(executor.drain).result(WAIT)
+
+
+async def returned_task() -> Any:
+    return asyncio.create_task(double_async(1))
+
+
+# In a view
+
+
+def asked_too_early(app: Flask, make: MakeExecutor) -> None:
+    executor, gate = make(app), Gate()
+
+    async def ask() -> None:
+        future = executor.submit_async(gate)
+        try:
+            future.result()
+        finally:
+            gate.open()
+
+    asyncio.run(ask())
+
+
+def own_loop_blocked(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app, async_views=True)
+
+    async def view() -> str:
+        return str(executor.submit(double_async, 1).result())
+
+    in_view(app, view)
+
+
+def drained_on_own_loop(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app, async_views=True)
+
+    async def view() -> str:
+        executor.drain()
+        return ""
+
+    in_view(app, view)
+
+
+def shut_down_in_a_view(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    def view() -> str:
+        executor.shutdown()
+        return ""
+
+    in_view(app, view)
+
+
+def slow_map(app: Flask, make: MakeExecutor) -> None:
+    gate = Gate()
+    try:
+        list(make(app).map(gate, [1], timeout=0.01))
+    finally:
+        gate.open()
+
+
+def forgotten_await(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    async def view() -> Any:
+        return executor.submit_async(double, 1)
+
+    in_view(app, view)
+
+
+def slow_result(app: Flask, make: MakeExecutor) -> None:
+    gate = Gate()
+    try:
+        make(app).submit(gate).result(0.01)
+    finally:
+        gate.open()
+
+
+# In the log
+
+
+def failing_callback(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    executor.add_default_done_callback(lambda _: fail())
+    executor.submit(double, 1)
+    executor.drain(WAIT)
+
+
+def failing_receiver(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    with job_succeeded.connected_to(lambda _, **__: fail(), app):
+        executor.submit(double, 1)
+        executor.drain(WAIT)
+
+
+def failing_teardown(app: Flask, make: MakeExecutor) -> None:
+    app.teardown_appcontext(lambda _: fail())
+    executor = make(app)
+    executor.submit(double, 1)
+    executor.drain(WAIT)
+
+
+def held_loop(app: Flask, make: MakeExecutor) -> None:
+    is_told = threading.Event()
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            is_told.set()
+
+    async def job() -> None:
+        assert is_told.wait(WAIT)
+
+    app.logger.addHandler(told := Told())
+    make(app).submit(job).result(WAIT)
+    app.logger.removeHandler(told)
+
+
+def dropped_future(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app, futures_max_length=1)
+    for key in "ab":
+        executor.submit_stored(key, double, 1).result(WAIT)
+
+
+def map_for_its_effects(app: Flask, make: MakeExecutor) -> None:
+    make(app).map(double, range(9), buffersize=2)
+
+
+def map_async_for_its_effects(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    async def view() -> str:
+        executor.map_async(double, range(9))
+        return ""
+
+    in_view(app, view)
+
+
+def slow_exit(*_: object) -> None:
+    script = """if True:
+        import logging, threading
+        from flask import Flask
+        from flask_executor import Executor
+        app = Flask("app")
+        is_told = threading.Event()
+        class Told(logging.Handler):
+            def emit(self, record): is_told.set(); print(record.getMessage())
+        app.logger.addHandler(Told())
+        Executor(app).submit(is_told.wait)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=WAIT, check=True
+    )
+    raise Told(done.stdout.strip())
+
+
+class Told(Exception):
+    """A text that another process has shown."""
+
+
+# In tests
+
+
+def failure_in_a_test(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    with failing_jobs_raise(executor):
+        executor.submit(fail)
+
+
+def recorded_app(app: Flask, _: MakeExecutor) -> None:
+    with recorded_jobs(app):
+        pass
+
+
+def failing_job(**settings: Any) -> Mistake:
+    def mistake(app: Flask, make: MakeExecutor) -> None:
+        executor = make(app, **settings)
+        executor.submit(fail)
+        executor.drain(WAIT)
+
+    return mistake
+
+
+# Each mistake, and the beginning of the message in its row.
+MISTAKES: dict[str, Mistake] = {
+    "the executor has no app": lambda *_: Executor().submit(double, 1),
+    "the executor serves several apps": two_apps,
+    "<Executor of": another_app,
+    "a value of the type … cannot be called; expected a function, and its arguments apart from it: "
+    "submit": lambda app, make: make(app).submit(double_async(7)),  # type: ignore[call-overload]
+    "… is a generator function": lambda app, make: make(app).submit(numbers),
+    "… is an async generator function": lambda app, make: make(app).submit(numbers_async),
+    "… takes no argument": lambda app, make: make(app).submit(double, 1, timeout=3),  # type: ignore[call-overload]
+    "the key is missing": lambda app, make: make(app).submit_stored(double, 5),  # type: ignore[call-overload]
+    "a future is stored": taken_key,
+    "a value of the type … cannot be called; expected a function, …": lambda app, make: make(
+        app
+    ).job(
+        30  # type: ignore[call-overload]
+    ),
+    "the job … is inside @classmethod": lambda *_: Wrong.kind.submit(),
+    "there are no items": lambda app, make: make(app).map(double),  # type: ignore[call-overload]
+    "a key is for one job": lambda app, make: make(app).options(key="key").map(double, [1]),
+    "no event loop": lambda app, make: make(app).submit_async(double, 1),
+    "the function of the job … cannot": lambda app, make: make(app, type="process").submit(
+        lambda: 1
+    ),
+    "argument 1 of the job": lambda app, make: make(app, type="process").submit(double, app),  # type: ignore[call-overload]
+    "workers cannot find the app": app_of_a_function,
+    "503 Service Unavailable": full_queue,
+    "the executor was shut down": shut_down,
+    "'with executor:'": with_block,
+    "submit() blocks": pool_opened_on_a_loop,
+    "result() blocks": result_on_a_loop,
+    "the request has ended": body_after_the_request,
+    "the upload was closed": upload_after_the_request,
+    "… do not travel": g_in_another_process,
+    "the job … returned a coroutine": raised_by(lambda: double_async(1)),
+    "the job … has not ended within": out_of_time,
+    "the job … raised SystemExit": raised_by(sys.exit),
+    "the worker process … died": dead_worker,
+    "this would never end: the job … which": circle,
+    "the job … cannot drain": drained_in_a_job,
+    "current_job can only": lambda *_: current_job.id,
+    "The view function did not return": forgotten_await,
+    "the job … has not ended after": slow_result,
+    "Job … (…) failed and nobody": failing_job(),
+    "Job … (…) failed": failing_job(propagate_exceptions=True),
+    "Job … (…) ended, and its callback": failing_callback,
+    "Receiver": failing_receiver,
+    "A teardown function": failing_teardown,
+    "the function of the job …: the function": lambda app, make: make(app, type="process").submit(
+        hidden
+    ),
+    "the callback": lambda app, make: make(app).add_default_done_callback(double_async),
+    "asyncio.wait()": lambda app, make: asyncio.run(
+        wait_for(make(app).submit(double, 1)),
+    ),
+    "EXECUTOR_MAX_WORKER is": misspelt_key,
+    "EXECUTOR_TYPE was": late_key,
+    "EXECUTOR_TYPE is": lambda app, make: make(app, type="thred"),
+    "the app … has": twice,
+    "an executor is made": made_in_a_view,
+    "EXECUTOR_EXIT_ON_SIGTERM": made_in_a_thread,
+    "the job … returned a value": raised_by(returned_task),
+    "the job … has not ended;": asked_too_early,
+    "this would never end: the job … runs": own_loop_blocked,
+    "drain() in": drained_on_own_loop,
+    "shutdown() in": shut_down_in_a_view,
+    "the results of map": slow_map,
+    "The coroutine": held_loop,
+    "A stored future": dropped_future,
+    "nobody has iterated the results of map(": map_for_its_effects,
+    "nobody has iterated the results of map_async(": map_async_for_its_effects,
+    "Waiting for": slow_exit,
+    "1 job failed": failure_in_a_test,
+    "recorded_jobs()": recorded_app,
+}
+
+
+def row_of(start: str) -> str:
+    """The row that begins like that; of several, the shortest."""
+    return min((each for each in MESSAGES if each.startswith(start)), key=len)
+
+
+def test_every_row_has_its_mistake() -> None:
+    assert sorted(map(row_of, MISTAKES)) == sorted(MESSAGES)
+
+
+@pytest.mark.parametrize("start", MISTAKES)
+@pytest.mark.slow
+def test_the_mistake_leads_to_the_message(
+    app: Flask, executors: MakeExecutor, caplog: pytest.LogCaptureFixture, start: str
+) -> None:
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG, app.name):
+        warnings.simplefilter("always")
+        try:
+            MISTAKES[start](app, executors)
+        except Exception as error:
+            texts += [str(error), *getattr(error, "__notes__", [])]
+    texts += [str(each.message) for each in caught] + [each.getMessage() for each in caplog.records]
+    pattern = ".*".join(map(re.escape, row_of(start).split("…")))
+
+    assert [text for text in texts if re.fullmatch(pattern, " ".join(text.split()))], texts
