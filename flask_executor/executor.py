@@ -58,7 +58,6 @@ __all__ = ["Executor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-C = TypeVar("C", bound="Callable[[JobFuture[Any]], object]")
 A = TypeVar("A", bound="Callable[[JobInfo], AbstractContextManager[Any]]")
 
 
@@ -249,7 +248,9 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         workers = self._here().host.pool.open().max_workers
         return int(workers) if workers < math.inf else 1
 
-    def add_default_done_callback(self, fn: C) -> C:
+    def add_default_done_callback(
+        self, fn: Callable[[JobFuture[Any]], T]
+    ) -> Callable[[JobFuture[Any]], T]:
         """Attach *fn* to the future of every job from now on, before the job can start.
 
         It can be used as a decorator: it returns *fn*.

@@ -145,7 +145,7 @@ def done(future: JobFuture[Any]) -> None: ...
 
 executor.add_default_done_callback(done)
 executor.add_default_done_callback(lambda future: (future.key, future.state))
-executor.add_default_done_callback(add)  # type: ignore[type-var]
+executor.add_default_done_callback(add)  # type: ignore[arg-type]
 
 
 @executor.around_job

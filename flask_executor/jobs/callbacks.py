@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..messages.shown import name_of
 
@@ -10,12 +10,10 @@ if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import Callable
 
-    from .future import JobFuture
-
 
 def call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
     """Call *fn* with *done*, a `JobFuture`, in an app context of its job; log what *fn* raises."""
-    future = cast("JobFuture[Any]", done)
+    future: Any = done
     scope = future.job.scope
     logged: list[bool] = []
     try:
@@ -28,7 +26,7 @@ def call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any])
             _log_callback(fn, future, error)
 
 
-def _call_and_log(fn: Callable[[Any], object], future: JobFuture[Any], logged: list[bool]) -> None:
+def _call_and_log(fn: Callable[[Any], object], future: Any, logged: list[bool]) -> None:
     # Logged in the app context, and raised, as teardown functions are told of it.
     try:
         fn(future)
@@ -38,8 +36,6 @@ def _call_and_log(fn: Callable[[Any], object], future: JobFuture[Any], logged: l
         raise
 
 
-def _log_callback(
-    fn: Callable[[Any], object], future: JobFuture[Any], error: BaseException
-) -> None:
+def _log_callback(fn: Callable[[Any], object], future: Any, error: BaseException) -> None:
     what = f"ended, and its callback {name_of(fn)} raised"
     future.job.host.log_failure(future.job, error, what)
