@@ -77,7 +77,10 @@ class Settings:
         return cls(prefix=prefix, name=name, **values)
 
     def warn_if_changed(self, app: Flask) -> None:
-        """Warn of each key of *app* that has another value now than `from_app` has read."""
+        """Warn of each key of *app* that has another value now than `from_app` has read.
+
+        Warn also of keys without the executor's name, if the app has no executor without a name.
+        """
         for attribute, parse in _PARSERS.items():
             key, read = self.prefix + attribute.upper(), getattr(self, attribute)
             try:
@@ -86,6 +89,17 @@ class Settings:
                 is_changed = True
             if is_changed:
                 text = f"{key} was changed after init_app, without effect; set it before init_app"
+                warn_caller(text, UserWarning)
+        if self.name and extension_key("") not in app.extensions:
+            self._warn_of_unnamed_keys(app)
+
+    def _warn_of_unnamed_keys(self, app: Flask) -> None:
+        for attribute in map(str.upper, _PARSERS):
+            if f"EXECUTOR_{attribute}" in app.config:
+                text = (
+                    f"EXECUTOR_{attribute} is not read by the executor {self.name!r}; its key is "
+                    f"{self.prefix}{attribute}"
+                )
                 warn_caller(text, UserWarning)
 
 

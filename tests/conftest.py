@@ -76,6 +76,8 @@ def executors() -> Iterator[MakeExecutor]:
         prefix = f"{name.upper()}_EXECUTOR_" if name else "EXECUTOR_"
         executor = Executor(name=name)
         for app in apps:
+            if name:  # Another executor would read it.
+                app.config.pop("EXECUTOR_APP", None)
             app.config.update({prefix + key.upper(): value for key, value in settings.items()})
             executor.init_app(app)
             made.append((executor, app))

@@ -86,7 +86,7 @@ class AppHost:
         self.inline: bool = backend.inline
         self.is_inherited: bool = False  # by a forked process
         self._has_exit_hook = False
-        self.notice_dropped = DroppedFutureNotices(self.find_app, settings)
+        self.notice_dropped: DroppedFutureNotices = DroppedFutureNotices(self.find_app, settings)
         self.loop: LoopThread = LoopThread(
             f"{name}-loop",
             settings.loop_factory,

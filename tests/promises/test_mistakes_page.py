@@ -169,6 +169,11 @@ def late_key(app: Flask, make: MakeExecutor) -> None:
     executor.submit(double, 1)
 
 
+def unnamed_key(app: Flask, make: MakeExecutor) -> None:
+    app.config["EXECUTOR_TYPE"] = "inline"
+    make(app, name="mail").submit(double, 1)
+
+
 def twice(app: Flask, make: MakeExecutor) -> None:
     make(app).init_app(app)
 
@@ -493,7 +498,8 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "EXECUTOR_MAX_WORKER is": misspelt_key,
     "EXECUTOR_TYPE was": late_key,
-    "EXECUTOR_TYPE is": lambda app, make: make(app, type="thred"),
+    "EXECUTOR_TYPE is not read": unnamed_key,
+    "EXECUTOR_TYPE is '": lambda app, make: make(app, type="thred"),
     "the app … has": twice,
     "an executor is made": made_in_a_view,
     "EXECUTOR_EXIT_ON_SIGTERM": made_in_a_thread,

@@ -14,6 +14,7 @@ from flask import Flask
 
 from flask_executor import Executor, InvalidSetting
 from flask_executor.settings import Settings
+from tests.support import MakeExecutor
 
 DEFAULTS = {
     "EXECUTOR_TYPE": "thread",
@@ -388,3 +389,22 @@ def test_apps_have_settings_of_their_own() -> None:
     for app, workers in ((small, 1), (large, 9)):
         with app.app_context():
             assert executor.stats().workers == workers
+
+
+def test_keys_without_the_name_are_told_at_the_first_job_of_a_named_executor(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    app.config["EXECUTOR_MAX_WORKERS"] = 1
+    named = executors(app, name="mail")
+
+    with pytest.warns(UserWarning, match="not read by the executor 'mail'; its key is MAIL_EXEC"):
+        named.submit(int)
+    named.submit(int)
+
+
+def test_keys_of_an_executor_without_a_name_are_its_own(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    named, _ = executors(app, name="mail"), executors(app, max_workers=1)
+
+    named.submit(int)
