@@ -5,11 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import weakref
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, has_request_context
 
+from .aio.iterate import check_async_iterable, iterate
 from .aio.running import warn_if_blocking
 from .aio.views import as_sync
 from .app_executor import AppExecutor
@@ -44,9 +46,10 @@ from .runners.closing import (
 from .runners.host import AppHost
 from .settings import Settings, check_name, check_seconds, extension_key
 from .submitting.any_function import Submitter
+from .threads.sync_threads import leave_threads_of_submitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import AsyncIterable, Callable, Coroutine, Generator, Hashable
     from contextlib import AbstractContextManager
     from typing import Self
 
@@ -235,6 +238,23 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         if fn is None:
             return partial(self._decorate, options)
         return self._decorate(options, fn)
+
+    def iterate(self, iterable: AsyncIterable[T]) -> Generator[T, None, None]:
+        """Iterate an async iterable on the executor's loop; each step waits for the next item.
+
+        A plain view can stream an async generator with it: ``Response(stream_with_context(
+        executor.iterate(tokens())))``. The async generator runs in a copy of the caller's
+        contextvars, and so in the caller's app context and request. It makes a step when an item is
+        asked for. If the plain generator is closed, or is dropped, the async generator is closed.
+
+        :raises TypeError: if *iterable* is no async iterable
+        :raises RuntimeError: from the iteration, in the thread of the executor's event loop
+        """
+        check_async_iterable(iterable)
+        warn_if_blocking("iterate()", "each item is there; use 'async for' instead")
+        context = copy_context()
+        context.run(leave_threads_of_submitter)
+        return iterate(self._here().host.loop, iterable, context)
 
     @property
     def futures(self) -> FutureCollection:
