@@ -8,6 +8,7 @@ from .exceptions import (
     DuplicateKey,
     ExecutorClosed,
     FlaskExecutorError,
+    GroupTimeout,
     InheritedJob,
     InvalidSetting,
     JobExited,
@@ -23,6 +24,7 @@ from .exceptions import (
 )
 from .executor import Executor
 from .futures import FutureCollection, JobFuture, JobInfo
+from .group import JobGroup
 from .job import Job, current_job
 from .options import JobOptions, Options
 from .signals import job_cancelled, job_failed, job_started, job_submitted, job_succeeded
@@ -36,11 +38,13 @@ __all__ = [
     "ExecutorClosed",
     "FlaskExecutorError",
     "FutureCollection",
+    "GroupTimeout",
     "InheritedJob",
     "InvalidSetting",
     "Job",
     "JobExited",
     "JobFuture",
+    "JobGroup",
     "JobInfo",
     "JobOptions",
     "JobTimeout",

@@ -122,6 +122,8 @@ class AppExecutor:
         future: JobFuture[T] = JobFuture(item)
         for callback in self._default_callbacks:
             future.add_done_callback(callback)
+        if options.group is not None:
+            options.group.add(future)
         if wait is _BY_OPTIONS:
             wait = options.queue_timeout or 0
         self._put(item, (future, fn, args, kwargs), options, wait=wait, may_hold=may_hold)

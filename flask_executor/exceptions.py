@@ -17,6 +17,7 @@ __all__ = [
     "DuplicateKey",
     "ExecutorClosed",
     "FlaskExecutorError",
+    "GroupTimeout",
     "InheritedJob",
     "InvalidSetting",
     "JobExited",
@@ -88,6 +89,10 @@ class WorkerDied(FlaskExecutorError, BrokenExecutor):
 
 class JobTimeout(FlaskExecutorError, TimeoutError):
     """The job took longer than its own ``timeout``: it was ended, or at least asked to stop."""
+
+
+class GroupTimeout(FlaskExecutorError, TimeoutError):
+    """The jobs of a group have not ended within its ``timeout``; they were cancelled."""
 
 
 class JobExited(FlaskExecutorError, RuntimeError):

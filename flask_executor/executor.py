@@ -19,6 +19,7 @@ from .backends.find import INLINE, find_backend
 from .context.body import end_bodies_with_requests
 from .context.scope import current_app_or_none, only_app, unwrap
 from .exceptions import AlreadyInitialised, NotInitialised
+from .group import JobGroup
 from .job import Job, JobDecorator
 from .jobs.around import check_around
 from .jobs.collection import FutureCollection, check_key
@@ -192,6 +193,23 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         """
         options = OptionValues(key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout)
         return Options(self._here, options)
+
+    def group(self, *, timeout: float | None = None) -> JobGroup:
+        """Return a block for jobs that belong together; it ends when all of them have ended.
+
+        It is for jobs what `asyncio.TaskGroup` is for tasks, in ``with`` and in ``async with``::
+
+            with executor.group(timeout=10) as group:
+                prices = [group.submit(price_of, item) for item in items]
+            total = sum(price.result() for price in prices)
+
+        See `JobGroup` for failures. It is for the app of the caller's app context.
+
+        :param timeout: seconds that the block and its jobs may take; None for no limit
+        :raises TypeError: if *timeout* is not a number
+        :raises ValueError: if it is not above 0
+        """
+        return JobGroup(self._here, timeout)
 
     @overload
     def job(

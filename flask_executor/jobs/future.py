@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+from concurrent.futures import CancelledError
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -319,6 +320,15 @@ def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> AsyncioJo
 def take_results(future: JobFuture[Any]) -> list[Any]:
     """The results of a chunk's items, up to the one that failed; the last result comes first."""
     return future._take_results()
+
+
+def wait_until_done(future: JobFuture[Any], what: str) -> None:
+    """Wait for the end of the job, and do not ask for its outcome.
+
+    :param what: the call that waits, for the warning that it blocks an event loop
+    """
+    with suppress(CancelledError):
+        future._wait(what, super(JobFuture, future).exception, None)
 
 
 def unasked_failure(future: JobFuture[Any]) -> BaseException | None:

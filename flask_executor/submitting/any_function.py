@@ -70,4 +70,7 @@ class Submitter(Mapper):
         """
         mailbox = Mailbox.of_running_loop()  # Without a loop, it raises before the job starts.
         future = self._here().submit(fn, args, kwargs, self._options, may_hold=True)
-        return waiter_of(future, mailbox)
+        waiter = waiter_of(future, mailbox)
+        if self._options.group is not None:
+            self._options.group.add_waiter(waiter)
+        return waiter

@@ -38,7 +38,7 @@ ROOMS = [
     {"runners"},
     {"app_executor"},
     {"submitting"},
-    {"executor", "futures", "job", "options", "testing"},
+    {"executor", "futures", "group", "job", "options", "testing"},
     {"__init__"},
 ]
 

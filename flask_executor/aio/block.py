@@ -1,0 +1,81 @@
+"""An ``async with`` block that other threads may cancel, as `asyncio.TaskGroup` cancels its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from .waiter import AsyncioJobFuture
+
+
+class AsyncBlock:
+    """The code of an ``async with`` block, seen from the threads of its jobs."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("'async with' of a group needs a task to run in")
+        self._task = task
+        self._mailbox = Mailbox.of_running_loop()
+        # All below are used in the loop's thread only.
+        self._is_over = False
+        self._is_cancelled_here = False
+        self._cancelled: list[asyncio.CancelledError] = []
+
+    def cancel(self) -> None:
+        """Cancel the code of the block; from any thread."""
+        self._mailbox.post(self._cancel)
+
+    def note_end(self, error: BaseException | None) -> None:
+        """Note that the code of the block has ended."""
+        self._is_over = True
+        if isinstance(error, asyncio.CancelledError):
+            self._cancelled.append(error)
+
+    async def wait_is_cancelled(self, waiter: AsyncioJobFuture[Any]) -> bool:
+        """Wait for the end of a job, and return whether this was cancelled."""
+        try:
+            await asyncio.wait([waiter])  # Does not ask for the outcome.
+        except asyncio.CancelledError as error:
+            self._cancelled.append(error)
+            return True
+        return False
+
+    def settle_waiters(self, waiters: list[AsyncioJobFuture[Any]]) -> None:
+        """Settle those of this loop whose jobs have ended: it may not have come to them."""
+        for waiter in waiters:
+            if waiter.get_loop() is self._task.get_loop():
+                waiter.settle()
+
+    async def settle(self, *, was_aborted: bool) -> asyncio.CancelledError | None:
+        """Take back the cancellation that the group has asked for; return one of somebody else.
+
+        :param was_aborted: whether the group was aborted as its block ended. The block may have
+            awaited a job that was cancelled so
+        """
+        if self._is_cancelled_here:
+            if not self._cancelled:  # It is still to be raised, by the next await.
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+            self._task.uncancel()
+        if was_aborted and self._task.cancelling() == 0:
+            self._cancelled.clear()
+        return self._cancelled[-1] if self._cancelled else None
+
+    def stay_cancelled(self) -> None:
+        """If somebody has cancelled the task, have its next await raise it: another error is now.
+
+        As `asyncio.TaskGroup` does.
+        """
+        if self._task.cancelling():
+            self._task.uncancel()
+            self._task.cancel()
+
+    def _cancel(self) -> None:
+        if not self._is_over:
+            self._is_cancelled_here = True
+            self._task.cancel()

@@ -1,0 +1,257 @@
+"""Jobs that belong to a block of code: structured concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from .aio.block import AsyncBlock
+from .exceptions import GroupTimeout
+from .jobs.future import wait_until_done, waiter_of
+from .jobs.options import OptionValues
+from .jobs.state import state_of
+from .options import Options
+from .settings import check_timeout
+from .submitting.any_function import Submitter
+from .threads.conditions import RLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from types import TracebackType
+    from typing import Self
+
+    from .aio.waiter import AsyncioJobFuture
+    from .app_executor import AppExecutor
+    from .jobs.future import JobFuture
+    from .queue.clock import Clock
+
+
+__all__ = ["JobGroup"]
+
+
+class JobGroup(Submitter):
+    """A ``with`` or ``async with`` block that ends when all its jobs have ended.
+
+    Made by `Executor.group`. It has the executor's ways to submit; its jobs may use them, too. Read
+    the futures after the block.
+
+    If a job fails, the block raises, or the time is up, the group is aborted: jobs that wait are
+    cancelled, running ones are asked to stop, and jobs that are submitted from then on are
+    cancelled. In ``async with``, the code of the block is cancelled, too. Once all jobs have ended,
+    the block raises the first of these that there is: its own exception, an `ExceptionGroup` of the
+    failures of jobs, `GroupTimeout`. A cancelled job is no failure.
+    """
+
+    __slots__ = (
+        "_block",
+        "_clock",
+        "_failed",
+        "_find_app_executor",
+        "_has_begun",
+        "_is_aborted",
+        "_is_open",
+        "_is_out_of_time",
+        "_lock",
+        "_options",
+        "_timeout",
+        "_unfinished",
+        "_waiters",
+    )
+
+    def __init__(self, find_app_executor: Callable[[], AppExecutor], timeout: float | None) -> None:
+        check_timeout(timeout)
+        self._find_app_executor = find_app_executor
+        self._timeout = timeout
+        self._options = OptionValues(group=self)
+        self._clock: Clock | None = None  # that has a timer for this group
+        self._waiters: list[AsyncioJobFuture[Any]] = []
+        self._block: AsyncBlock | None = None  # of `async with`
+        self._lock = RLock()  # guards all below
+        self._has_begun = False
+        self._is_open = False
+        self._is_aborted = False
+        self._is_out_of_time = False
+        self._unfinished: dict[JobFuture[Any], None] = {}
+        self._failed: list[JobFuture[Any]] = []
+
+    def options(
+        self,
+        *,
+        key: Hashable | None = None,
+        timeout: float | None = None,
+        delay: float | None = None,
+        queue_timeout: float | None = None,
+    ) -> Options:
+        """Return an object that submits to this group with options; see `Executor.options`."""
+        values = OptionValues(
+            key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout, group=self
+        )
+        return Options(self._find_app_executor, values)
+
+    def add(self, future: JobFuture[Any]) -> None:
+        """Take in the future of a job that is being submitted.
+
+        :raises RuntimeError: before the block has begun, or after its end
+        """
+        with self._lock:
+            if not self._is_open:
+                raise RuntimeError("a group takes jobs only while its 'with' block runs")
+            self._unfinished[future] = None
+            is_aborted = self._is_aborted
+        # The plain method: it needs no app context.
+        concurrent.futures.Future.add_done_callback(future, self._on_done)
+        if is_aborted:
+            future.cancel()
+
+    def add_waiter(self, waiter: AsyncioJobFuture[Any]) -> None:
+        """Take in the future of `submit_async`; it is done when the block ends."""
+        self._waiters.append(waiter)
+
+    def is_aborted(self) -> bool:
+        """Whether the group cancels its jobs: one has failed, the block, or the time is up."""
+        return self._is_aborted
+
+    def __enter__(self) -> Self:
+        """Begin the block."""
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for the jobs, and raise what the class describes."""
+        if error is not None:
+            self._abort()
+        try:
+            while (future := self._next_unfinished()) is not None:
+                wait_until_done(future, "the end of a group")
+                self._on_done(future)
+        except BaseException:  # Ctrl-C: the jobs are not waited for once more.
+            self._abort()
+            raise
+        finally:
+            self._close()
+        self._raise_for(error)
+
+    async def __aenter__(self) -> Self:
+        """Begin the block."""
+        self._block = AsyncBlock()
+        self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Wait for the jobs without blocking the loop, and raise what the class describes."""
+        block, was_aborted = cast("AsyncBlock", self._block), self._is_aborted
+        block.note_end(error)
+        if error is not None:
+            self._abort()
+        while (future := self._next_unfinished()) is not None:
+            if await block.wait_is_cancelled(waiter_of(future)):
+                self._abort()
+            if future.done():
+                self._on_done(future)
+        self._close()
+        block.settle_waiters(self._waiters)
+        cancelled = await block.settle(was_aborted=was_aborted)
+        if isinstance(error, asyncio.CancelledError):
+            error = None
+        if error is None and cancelled is not None and not self._failed:
+            raise cancelled
+        if self._failed:
+            block.stay_cancelled()
+        self._raise_for(error)
+        return error is None
+
+    def _here(self) -> AppExecutor:
+        return self._find_app_executor()
+
+    def _open(self) -> None:
+        with self._lock:
+            if self._has_begun:
+                raise RuntimeError("a group is for one 'with' block; make another one")
+            self._has_begun = self._is_open = True
+        if self._timeout is not None:
+            host = self._here().host
+            on_time_up = partial(host.run_end, self._time_out)
+            host.clock.set(self, self._timeout, on_time_up, self._may_time_out)
+            self._clock = host.clock
+
+    def _close(self) -> None:
+        self._is_open = False
+        if self._clock is not None:
+            self._clock.drop(self)
+
+    def _next_unfinished(self) -> JobFuture[Any] | None:
+        """A future to wait for; None if there is none, and then the group takes no more."""
+        with self._lock:
+            future = next(iter(self._unfinished), None)
+            if future is None:
+                self._is_open = False
+            return future
+
+    def _on_done(self, future: concurrent.futures.Future[Any]) -> None:
+        """Note the end of a job, once."""
+        with self._lock:
+            if future not in self._unfinished:
+                return
+            del self._unfinished[future]
+            has_failed = state_of(future) == "failed"
+            if has_failed:
+                self._failed.append(future)
+        if has_failed:
+            self._abort()
+
+    def _may_time_out(self) -> bool:
+        return self._is_open
+
+    def _time_out(self) -> None:
+        with self._lock:
+            if self._is_aborted or not self._is_open:
+                return
+            self._is_out_of_time = True
+        self._abort()
+
+    def _abort(self) -> None:
+        with self._lock:
+            if self._is_aborted:
+                return
+            self._is_aborted = True
+            futures = list(self._unfinished)
+        for future in futures:
+            future.cancel()
+        if self._block is not None:
+            self._block.cancel()
+
+    def _raise_for(self, error: BaseException | None) -> None:
+        failed, self._failed = self._failed, []
+        if error is not None:
+            if failed:
+                with suppress(Exception):  # A frozen dataclass takes no note.
+                    error.add_note(f"Meanwhile, {_summary(failed)}")
+            return
+        if failed:
+            # `exception` notes that the failure need not be logged.
+            errors = [error for future in failed if (error := future.exception()) is not None]
+            raise BaseExceptionGroup(_summary(failed), errors)
+        if self._is_out_of_time:
+            raise GroupTimeout(f"the jobs of a group have not ended within its {self._timeout} s")
+
+
+def _summary(failed: list[JobFuture[Any]]) -> str:
+    """Say "3 jobs of a group failed: charge, mail (2 times)"."""
+    counts = Counter(future.name for future in failed)
+    names = [name if n == 1 else f"{name} ({n} times)" for name, n in counts.items()]
+    jobs = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
+    return f"{jobs} of a group failed: {', '.join(names)}"
