@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import os
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -275,7 +274,7 @@ class AppExecutor:
             raise TypeError("a key is for one job, and map makes a job of each item; leave it out")
         if self._goes_in_chunks(fn, chunksize):
             if options.timeout is not None:
-                options = replace(options, timeout=options.timeout * chunksize)
+                options = options.with_timeout(options.timeout * chunksize)
             # One journey to another process and back serves all items of a chunk.
             call = fn
             if self.host.in_process:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, has_request_context
 
-from .aio.iterate import check_async_iterable, iterate
 from .aio.running import warn_if_blocking
 from .aio.views import as_sync
 from .app_executor import AppExecutor
@@ -268,6 +267,8 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :raises TypeError: if *iterable* is no async iterable
         :raises RuntimeError: from the iteration, in the thread of the executor's event loop
         """
+        from .aio.iterate import check_async_iterable, iterate  # noqa: PLC0415 - few apps need it
+
         check_async_iterable(iterable)
         warn_if_blocking("iterate()", "each item is there; use 'async for' instead")
         context = copy_context()

@@ -201,8 +201,9 @@ class JobGroup(Submitter):
                 self._is_open = False
             return future
 
-    def _on_done(self, future: concurrent.futures.Future[Any]) -> None:
+    def _on_done(self, done: concurrent.futures.Future[Any]) -> None:
         """Note the end of a job, once."""
+        future = cast("JobFuture[Any]", done)
         with self._lock:
             if future not in self._unfinished:
                 return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.utils import import_string
@@ -25,7 +24,6 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # what these make takes long
 class Settings:
     """The settings of one executor; a field's config key is *prefix* and its name in capitals.
 
@@ -53,6 +51,13 @@ class Settings:
     dask_address: str | None = None
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
+
+    # No dataclass: making one of so many fields takes as long as importing several modules.
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"the setting {name!r} was read in init_app, and cannot be changed")
 
     @classmethod
     def from_app(cls, app: Flask, name: str = "") -> Settings:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 End = Literal["succeeded", "failed", "cancelled"]
 """How a job that ran can end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(NamedTuple):
     """How an executor is doing; ``submitted`` is the sum of the five counts after it.
 
     :param workers: how many jobs can run at a time, coroutine jobs aside; infinite if each runs in

@@ -16,7 +16,6 @@ from ..threads.pool import start_thread
 from ..threads.shared_attempt import SharedAttempt
 from .mailbox import Mailbox
 from .running import check_patched_in_time, threads_are_greenlets
-from .watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -209,6 +208,7 @@ def _serve(
     on_held: Callable[[str, str], object] | None,
 ) -> None:
     """Run a loop until `is_over` is set; the function of the loop's thread."""
+    from .watch import watched  # noqa: PLC0415 - not needed without a loop
 
     async def serve() -> None:
         mailbox, is_over = Mailbox.of_running_loop(), asyncio.Event()

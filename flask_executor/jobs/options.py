@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..settings import check_timeout, check_wait
@@ -21,21 +20,34 @@ class Group(Protocol):
         """Take in the future of `submit_async`; it is done when the block ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class OptionValues:
-    """The options of a submission; None for each that is not given. See `Executor.options`."""
+    """The options of a submission; None for each that is not given. See `Executor.options`.
 
-    key: Hashable | None = None
-    timeout: float | None = None
-    delay: float | None = None
-    queue_timeout: float | None = None
-    group: Group | None = None
+    :raises TypeError: if one of the three times is not a number, or *key* cannot be hashed
+    :raises ValueError: if *timeout* is not above 0, or one of the others is below 0
+    """
 
-    def __post_init__(self) -> None:
-        check_timeout(self.timeout)
-        check_wait("delay", self.delay)
-        check_wait("queue_timeout", self.queue_timeout)
-        hash(self.key)
+    # No dataclass: making one takes as long as importing several modules.
+    __slots__ = ("delay", "group", "key", "queue_timeout", "timeout")
+
+    def __init__(
+        self,
+        *,
+        key: Hashable | None = None,
+        timeout: float | None = None,
+        delay: float | None = None,
+        queue_timeout: float | None = None,
+        group: Group | None = None,
+    ) -> None:
+        check_timeout(timeout)
+        check_wait("delay", delay)
+        check_wait("queue_timeout", queue_timeout)
+        hash(key)
+        self.key = key
+        self.timeout = timeout
+        self.delay = delay
+        self.queue_timeout = queue_timeout
+        self.group = group
 
     def over(self, other: OptionValues) -> OptionValues:
         """These options, and those of *other* that are not given here."""
@@ -43,13 +55,15 @@ class OptionValues:
             return self
         if self is NO_OPTIONS:
             return other
+        given = {name: getattr(self, name) for name in self.__slots__}
+        others = {name: getattr(other, name) for name in self.__slots__}
         return OptionValues(
-            key=other.key if self.key is None else self.key,
-            timeout=other.timeout if self.timeout is None else self.timeout,
-            delay=other.delay if self.delay is None else self.delay,
-            queue_timeout=other.queue_timeout if self.queue_timeout is None else self.queue_timeout,
-            group=other.group if self.group is None else self.group,
+            **{name: others[name] if given[name] is None else given[name] for name in given}
         )
+
+    def with_timeout(self, timeout: float) -> OptionValues:
+        """These options with another timeout."""
+        return OptionValues(timeout=timeout).over(self)
 
 
 NO_OPTIONS = OptionValues()

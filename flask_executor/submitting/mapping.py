@@ -25,21 +25,19 @@ if TYPE_CHECKING:
     Coro = Coroutine[Any, Any, T]
     Items = Iterable[A] | AsyncIterable[A]
 
+    class MapOptions(TypedDict, total=False):
+        """The keywords of `Mapper.map`, for its overloads."""
 
-class MapOptions(TypedDict, total=False):
-    """The keywords of `Mapper.map`, for its overloads."""
+        timeout: float | None
+        chunksize: int
+        buffersize: int | None
 
-    timeout: float | None
-    chunksize: int
-    buffersize: int | None
+    class MapAsyncOptions(TypedDict, total=False):
+        """The keywords of `Mapper.map_async`, for its overloads."""
 
-
-class MapAsyncOptions(TypedDict, total=False):
-    """The keywords of `Mapper.map_async`, for its overloads."""
-
-    chunksize: int
-    buffersize: int | None
-    ordered: bool
+        chunksize: int
+        buffersize: int | None
+        ordered: bool
 
 
 class Mapper(ABC):

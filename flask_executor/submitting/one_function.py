@@ -173,33 +173,32 @@ class FunctionSubmitter(ABC, Generic[P, T]):
         )
 
 
-class Takes1(Protocol[A_contra, T]):
-    """A_contra job of 1 positional argument."""
+if TYPE_CHECKING:
 
-    def submit(self, _1: A_contra, /) -> JobFuture[T]:
-        """Submit it."""
-        ...
+    class Takes1(Protocol[A_contra, T]):
+        """A_contra job of 1 positional argument."""
 
+        def submit(self, _1: A_contra, /) -> JobFuture[T]:
+            """Submit it."""
+            ...
 
-class Takes2(Protocol[A_contra, B_contra, T]):
-    """A_contra job of 2 positional arguments."""
+    class Takes2(Protocol[A_contra, B_contra, T]):
+        """A_contra job of 2 positional arguments."""
 
-    def submit(self, _1: A_contra, _2: B_contra, /) -> JobFuture[T]:
-        """Submit it."""
-        ...
+        def submit(self, _1: A_contra, _2: B_contra, /) -> JobFuture[T]:
+            """Submit it."""
+            ...
 
+    class Takes3(Protocol[A_contra, B_contra, C_contra, T]):
+        """A_contra job of 3 positional arguments."""
 
-class Takes3(Protocol[A_contra, B_contra, C_contra, T]):
-    """A_contra job of 3 positional arguments."""
+        def submit(self, _1: A_contra, _2: B_contra, _3: C_contra, /) -> JobFuture[T]:
+            """Submit it."""
+            ...
 
-    def submit(self, _1: A_contra, _2: B_contra, _3: C_contra, /) -> JobFuture[T]:
-        """Submit it."""
-        ...
+    class Takes4(Protocol[A_contra, B_contra, C_contra, D_contra, T]):
+        """A_contra job of 4 positional arguments."""
 
-
-class Takes4(Protocol[A_contra, B_contra, C_contra, D_contra, T]):
-    """A_contra job of 4 positional arguments."""
-
-    def submit(self, _1: A_contra, _2: B_contra, _3: C_contra, _4: D_contra, /) -> JobFuture[T]:
-        """Submit it."""
-        ...
+        def submit(self, _1: A_contra, _2: B_contra, _3: C_contra, _4: D_contra, /) -> JobFuture[T]:
+            """Submit it."""
+            ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import subprocess
 import sys
 import warnings
@@ -80,8 +79,12 @@ def test_absent_keys_get_their_defaults_in_the_config(app: Flask) -> None:
     assert {k: v for k, v in app.config.items() if k.startswith("EXECUTOR_")} == DEFAULTS
 
 
+def values_of(settings: Settings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in Settings.__annotations__}
+
+
 def test_every_field_is_a_key_with_that_default() -> None:
-    fields = dataclasses.asdict(Settings())
+    fields = values_of(Settings())
 
     assert (fields.pop("prefix"), fields.pop("name")) == ("EXECUTOR_", "")
     assert fields == {field_of(key): default for key, default in DEFAULTS.items()}
@@ -168,7 +171,7 @@ def test_the_environment_can_set_every_kind_of_key(
         futures_max_length=None,
         copy_g=frozenset({"user", "tenant"}),
     )
-    assert vars(Settings.from_app(app)) == vars(expected)
+    assert values_of(Settings.from_app(app)) == values_of(expected)
     assert Settings.from_app(app, "mail").copy_g == {"user"}
 
 
@@ -374,8 +377,8 @@ def test_where_warnings_are_errors_a_key_set_too_late_fails_that_submit_and_no_j
 def test_settings_are_frozen() -> None:
     settings = Settings()
 
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        settings.max_workers = 3  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="'max_workers' was read in init_app"):
+        settings.max_workers = 3
     with pytest.raises(TypeError):
         Settings("EXECUTOR_")  # type: ignore[misc]
 
