@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 End = Literal["succeeded", "failed", "cancelled"]
 """How a job that ran can end."""
 
 
-class Stats(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stats:
     """How an executor is doing; ``submitted`` is the sum of the five counts after it.
 
     :param workers: how many jobs can run at a time, coroutine jobs aside; infinite if each runs in
