@@ -26,6 +26,7 @@ from .executor import Executor
 from .futures import FutureCollection, JobFuture, JobInfo
 from .group import JobGroup
 from .job import Job, current_job
+from .jobs.retry import Retry
 from .options import JobOptions, Options
 from .signals import job_cancelled, job_failed, job_started, job_submitted, job_succeeded
 from .stats import Stats
@@ -55,6 +56,7 @@ __all__ = [
     "QueueFull",
     "RemoteError",
     "RequestEnded",
+    "Retry",
     "Stats",
     "WaitTimeout",
     "WorkerDied",

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
     from .jobs.future import JobFuture
     from .jobs.info import JobInfo
+    from .jobs.options import OnDuplicate
+    from .jobs.retry import Retry
     from .stats import Stats
 
 __all__ = ["Executor"]
@@ -174,6 +176,9 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         timeout: float | None = None,
         delay: float | None = None,
         queue_timeout: float | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        retry: Retry | None = None,
+        after: object = None,
     ) -> Options:
         """Return an object that submits with these options; *fn* keeps all its keywords.
 
@@ -190,7 +195,15 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :raises TypeError: if one of the three times is not a number
         :raises ValueError: if *timeout* is not above 0, or one of the others is below 0
         """
-        options = OptionValues(key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout)
+        options = OptionValues(
+            key=key,
+            timeout=timeout,
+            delay=delay,
+            queue_timeout=queue_timeout,
+            on_duplicate=on_duplicate,
+            retry=retry,
+            after=after,
+        )
         return Options(self._here, options)
 
     def group(self, *, timeout: float | None = None) -> JobGroup:
@@ -228,6 +241,9 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         timeout: float | None = None,
         delay: float | None = None,
         queue_timeout: float | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        retry: Retry | None = None,
+        after: object = None,
     ) -> JobDecorator: ...
 
     def job(
@@ -239,6 +255,9 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         timeout: float | None = None,
         delay: float | None = None,
         queue_timeout: float | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        retry: Retry | None = None,
+        after: object = None,
     ) -> Any:
         """Decorate a function so that it can submit itself: ``fib.submit(5)``.
 
@@ -251,7 +270,15 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :raises TypeError: if *fn* cannot be called, or is a generator function
         :raises TypeError: if an option is not what `options` expects; or `ValueError`
         """
-        options = OptionValues(key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout)
+        options = OptionValues(
+            key=key,
+            timeout=timeout,
+            delay=delay,
+            queue_timeout=queue_timeout,
+            on_duplicate=on_duplicate,
+            retry=retry,
+            after=after,
+        )
         if fn is None:
             return partial(self._decorate, options)
         return self._decorate(options, fn)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .aio.waiter import AsyncioJobFuture
     from .app_executor import AppExecutor
     from .jobs.future import JobFuture
+    from .jobs.options import OnDuplicate
+    from .jobs.retry import Retry
     from .queue.clock import Clock
 
 
@@ -85,10 +87,20 @@ class JobGroup(Submitter):
         timeout: float | None = None,
         delay: float | None = None,
         queue_timeout: float | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        retry: Retry | None = None,
+        after: object = None,
     ) -> Options:
         """Return an object that submits to this group with options; see `Executor.options`."""
         values = OptionValues(
-            key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout, group=self
+            key=key,
+            timeout=timeout,
+            delay=delay,
+            queue_timeout=queue_timeout,
+            on_duplicate=on_duplicate,
+            retry=retry,
+            after=after,
+            group=self,
         )
         return Options(self._find_app_executor, values)
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from .executor import Executor
     from .jobs.future import JobFuture
+    from .jobs.options import OnDuplicate
+    from .jobs.retry import Retry
     from .submitting.any_function import Submitter
 
 __all__ = ["Job", "JobDecorator", "current_job"]
@@ -114,13 +116,22 @@ class Job(JobFunction, FunctionSubmitter[P, T], Generic[P, T, R]):
         timeout: float | None = None,
         delay: float | None = None,
         queue_timeout: float | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        retry: Retry | None = None,
+        after: object = None,
     ) -> JobOptions[P, T]:
         """Return an object that submits the function with these options; see `Executor.options`.
 
         Options that are not given here are those of the decorator.
         """
         options = self._executor.options(
-            key=key, timeout=timeout, delay=delay, queue_timeout=queue_timeout
+            key=key,
+            timeout=timeout,
+            delay=delay,
+            queue_timeout=queue_timeout,
+            on_duplicate=on_duplicate,
+            retry=retry,
+            after=after,
         )
         return JobOptions(options, self._as_function)
 

@@ -171,6 +171,18 @@ def check_timeout(timeout: object) -> None:
         )
 
 
+def check_positive(name: str, value: object) -> None:
+    """Refuse a value that is not a number above 0.
+
+    :raises TypeError: if *value* is not a number
+    :raises ValueError: if it is not above 0
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {shown_number(value)}; expected a number above 0")
+    if not value > 0:  # true of nan, too
+        raise ValueError(f"{name} is {shown_number(value)}; expected a number above 0")
+
+
 def check_count(name: str, value: object) -> None:
     """Refuse a value that is not an int above 0.
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..settings import check_timeout, check_wait
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from .retry import Retry
+
+
+OnDuplicate = Literal["raise", "return", "replace"]
 
 
 class Group(Protocol):
@@ -28,7 +33,16 @@ class OptionValues:
     """
 
     # No dataclass: making one takes as long as importing several modules.
-    __slots__ = ("delay", "group", "key", "queue_timeout", "timeout")
+    __slots__ = (
+        "after",
+        "delay",
+        "group",
+        "key",
+        "on_duplicate",
+        "queue_timeout",
+        "retry",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -37,6 +51,9 @@ class OptionValues:
         timeout: float | None = None,
         delay: float | None = None,
         queue_timeout: float | None = None,
+        on_duplicate: OnDuplicate | None = None,
+        retry: Retry | None = None,
+        after: object = None,
         group: Group | None = None,
     ) -> None:
         check_timeout(timeout)
@@ -47,6 +64,9 @@ class OptionValues:
         self.timeout = timeout
         self.delay = delay
         self.queue_timeout = queue_timeout
+        self.on_duplicate = on_duplicate
+        self.retry = retry
+        self.after = after
         self.group = group
 
     def over(self, other: OptionValues) -> OptionValues:

@@ -1,0 +1,65 @@
+"""When a job that has failed runs again, and how long it waits first."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from ..messages.shown import kind_of
+from ..settings import check_count, check_positive, check_wait
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Has a job run again that raises one of some exceptions, with the same arguments.
+
+    The wait before attempt *n* + 1 is ``delay * factor ** (n - 1)`` seconds, at most *max_delay*.
+    With *jitter* it is a random part of that, so that jobs which failed together do not come back
+    together ("full jitter", see
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). An exception with a
+    number in its attribute ``retry_after`` sets the seconds of the next wait itself.
+
+    :param attempts: how many times the job runs at most
+    :param on: the type of exception that is worth another attempt, or a tuple of types
+    :param delay: seconds before the second attempt
+    :param factor: each further wait is so many times longer
+    :param max_delay: the longest wait in seconds
+    :param jitter: whether to wait a random part of that time
+    :raises TypeError: if a value has the wrong type
+    :raises ValueError: if a number is out of range
+    """
+
+    attempts: int
+    on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    delay: float = 0.1
+    factor: float = 2
+    max_delay: float = 60
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        check_count("attempts", self.attempts)
+        kinds = self.on if isinstance(self.on, tuple) else (self.on,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(
+                    f"on is {kind_of(kind)}; expected a type of exception, or a tuple of types"
+                )
+        check_wait("delay", self.delay)
+        check_wait("max_delay", self.max_delay)
+        check_positive("factor", self.factor)
+
+    def wait_after(self, attempt: int, error: BaseException) -> float | None:
+        """Seconds to wait after the *attempt* that *error* has ended; None if it was the last."""
+        if attempt >= self.attempts or not isinstance(error, self.on):
+            return None
+        given = getattr(error, "retry_after", None)
+        if isinstance(given, (int, float)) and not isinstance(given, bool) and given >= 0:
+            return given
+        seconds = self._longest(attempt)
+        return random.uniform(0, seconds) if self.jitter else seconds  # noqa: S311 - no secret
+
+    def _longest(self, attempt: int) -> float:
+        try:
+            return min(self.delay * self.factor ** (attempt - 1), self.max_delay)
+        except OverflowError:
+            return self.max_delay
