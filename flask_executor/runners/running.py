@@ -7,7 +7,7 @@ in a thread       `run_here`          `_run`                `WorkItem.end`
 on the loop       `run_on_loop`       `end_job`             `WorkItem.end`
 in another one    `run_there`         `_on_returned`        `_end_there`
 that cannot run   (claimed before)    `fail_unrun`          `_end_there`
-that is overdue   (in its thread)     `_time_out`           `WorkItem.set_outcome`
+that is overdue   (in its thread)     `limits._time_out`    `WorkItem.set_outcome`
 ================  ==================  ====================  =====================
 
 All but a job in another process have their app context here, and leave it in `_leave`. After a
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import threading
 from concurrent.futures import BrokenExecutor, CancelledError
 from functools import partial
 from types import CoroutineType
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..aio.functions import refuse_coroutine, refuse_future
 from ..aio.limits import timeout_error, within
-from ..exceptions import JobExited, JobTimeout, WorkerDied
+from ..exceptions import JobExited, WorkerDied
 from ..jobs.around import await_around, call_around
 from ..jobs.chunks import Chunk, ChunkFailed
 from ..jobs.hints import HINTS_HERE, add_hints
@@ -34,6 +33,7 @@ from ..jobs.info import running_job
 from ..jobs.outcome import Outcome
 from ..messages.traces import keep_as_text
 from ..threads.sync_threads import CONTEXT_THREAD, context_threads, end_thread
+from .limits import end_late, ends_in_time, limit_here, limit_there
 from .transitions import on_transition
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-_STOPPED = (*_CANCELLED, JobTimeout)
 # Raised by `result()` or `await`, they would end a generator or coroutine (see PEP 479), a thread,
 # or the process.
 _ENDS_THE_WAITER = (StopIteration, SystemExit, KeyboardInterrupt)
@@ -122,7 +121,7 @@ def run_there(host: Runtime, worker: Worker) -> None:
             continue
         item.release_call()
         on_transition(host, item, "pending", "running")
-        _limit_there(host, pool, item, sent)
+        limit_there(host, pool, item, sent)
         on_returned = partial(_on_returned, host, worker, pool, item)
         if not pool.calls_back_freely or sent.done():
             # In this thread it would be called at once, for job after job.
@@ -209,8 +208,8 @@ def _run(host: Runtime, item: WorkItem) -> Outcome:
         except BaseException as error:
             outcome = outcome_of(item, error)
         old: Announced = "running"
-        if item.timeout is not None and not _ends_in_time(host, item):
-            old, outcome = "overdue", _end_late(item, outcome)
+        if item.timeout is not None and not ends_in_time(host, item):
+            old, outcome = "overdue", end_late(item, outcome)
         on_transition(host, item, old, outcome.state, outcome)
         _leave(item, outcome)
         return outcome
@@ -222,7 +221,7 @@ def _enter(host: Runtime, item: WorkItem) -> None:
     running_job.set(item)
     item.scope.push()  # type: ignore[union-attr]
     if item.timeout is not None and not item.runs_on_loop:
-        _limit(host, item, partial(host.run_apart, _time_out, host, item))
+        limit_here(host, item)
     on_transition(host, item, "pending", "running")
 
 
@@ -244,9 +243,9 @@ def _on_returned(
     host: Runtime, worker: Worker, pool: Pool, item: WorkItem, sent: Future[Reply]
 ) -> None:
     outcome = _outcome_there(host, pool, item, sent)
-    if item.timeout is not None and not _ends_in_time(host, item):
+    if item.timeout is not None and not ends_in_time(host, item):
         if pool.kill is None:
-            outcome = _end_late(item, outcome)
+            outcome = end_late(item, outcome)
         else:
             error = timeout_error(item.name, item.timeout)
             outcome = Outcome("failed", exception=error)
@@ -290,56 +289,3 @@ def fail_waiting(host: Runtime, worker: Worker, error: BaseException) -> None:
     # To try once more for each of them could take hours.
     while (item := host.take(worker)) is not None:
         fail_unrun(host, item, error)
-
-
-def _limit(host: Runtime, item: WorkItem, on_expired: Callable[[], object]) -> None:
-    """Have *on_expired* called in the clock's thread if the job has not ended in time from now."""
-    seconds = cast("float", item.timeout)
-    host.clock.set(item, seconds, partial(_expire, item, on_expired), item.is_running)
-
-
-def _limit_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply]) -> None:
-    if item.timeout is None:
-        return
-    on_expired: Callable[[], object] = partial(host.run_apart, _time_out, host, item)
-    if pool.kill is not None:
-        on_expired = partial(pool.kill, sent)
-    if pool.when_ready is None:
-        _limit(host, item, on_expired)
-    else:
-        pool.when_ready(sent, partial(_limit, host, item, on_expired))
-
-
-def _expire(item: WorkItem, on_expired: Callable[[], object]) -> None:
-    item.reported = threading.Event()
-    if item.claim("overdue"):
-        on_expired()
-
-
-def _ends_in_time(host: Runtime, item: WorkItem) -> bool:
-    """Whether the code of a job with a timeout has ended before its time was up."""
-    is_in_time = item.claim("ending")
-    if is_in_time:
-        host.clock.drop(item)
-    return is_in_time
-
-
-def _time_out(host: Runtime, item: WorkItem) -> None:
-    """Ask a job to stop that cannot be ended, and have its future fail at once."""
-    item.cancel_requested = True
-    outcome = Outcome("failed", exception=timeout_error(item.name, item.timeout))
-    try:
-        on_transition(host, item, "running", "overdue", outcome)
-        item.set_outcome(outcome, item.scope)
-    finally:
-        cast("threading.Event", item.reported).set()
-
-
-def _end_late(item: WorkItem, outcome: Outcome) -> Outcome:
-    """The outcome of a job that has ended after its time was up; what it raised is logged."""
-    # Callbacks are part of a job, and need its scope.
-    cast("threading.Event", item.reported).wait()
-    if outcome.exception is not None and not isinstance(outcome.exception, _STOPPED):
-        what = "failed after its time was up"
-        item.log(outcome.exception, what, item.scope)
-    return Outcome("failed", exception=item.exception())
