@@ -28,7 +28,14 @@ from .group import JobGroup
 from .job import Job, current_job
 from .jobs.retry import Retry
 from .options import JobOptions, Options
-from .signals import job_cancelled, job_failed, job_started, job_submitted, job_succeeded
+from .signals import (
+    job_cancelled,
+    job_failed,
+    job_retried,
+    job_started,
+    job_submitted,
+    job_succeeded,
+)
 from .stats import Stats
 
 __all__ = [
@@ -63,6 +70,7 @@ __all__ = [
     "current_job",
     "job_cancelled",
     "job_failed",
+    "job_retried",
     "job_started",
     "job_submitted",
     "job_succeeded",

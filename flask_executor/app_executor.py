@@ -19,6 +19,7 @@ from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
 from .jobs.mistakes import MAP, check_function, check_keywords
 from .jobs.options import NO_OPTIONS, OPTION_NAMES, OptionValues
+from .jobs.retry import Retrying
 from .messages.shown import name_of
 from .queue.queue import known, stats_of
 from .queue.workers import current_worker
@@ -118,6 +119,8 @@ class AppExecutor:
         item = WorkItem(host, scope, fn, args, kwargs, options.key, options.timeout)
         if is_coroutine or not host.in_process:
             self._set_call(item, fn, is_coroutine=is_coroutine)
+        if options.retry is not None:
+            item.retry = Retrying(options.retry, scope, item.fn, item.args)
         future: JobFuture[T] = JobFuture(item)
         for callback in self._default_callbacks:
             future.add_done_callback(callback)
@@ -272,6 +275,11 @@ class AppExecutor:
             options = options.over(fn.job_options)
         if options.key is not None:
             raise TypeError("a key is for one job, and map makes a job of each item; leave it out")
+        if options.retry is not None and chunksize > 1:
+            raise TypeError(
+                "retry is for one call, and a chunk makes several: items that have run would run "
+                "again; leave out the retry, or use chunksize=1"
+            )
         if self._goes_in_chunks(fn, chunksize):
             if options.timeout is not None:
                 options = options.with_timeout(options.timeout * chunksize)

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from blinker import NamedSignal
     from flask import Flask
 
-__all__ = ["job_cancelled", "job_failed", "job_started", "job_submitted", "job_succeeded"]
+__all__ = [
+    "job_cancelled",
+    "job_failed",
+    "job_retried",
+    "job_started",
+    "job_submitted",
+    "job_succeeded",
+]
 
 _signals = Namespace()
 
@@ -39,7 +46,13 @@ job_succeeded: NamedSignal = _signals.signal(
 )
 job_failed: NamedSignal = _signals.signal(
     "job-failed",
-    doc="Sent as `job_succeeded` is, with ``exception`` in place of ``result``, for every failure.",
+    doc="""Sent as `job_succeeded` is, with ``exception`` in place of ``result``, for every failure;
+    for a job that is retried, for that of its last attempt.""",
+)
+job_retried: NamedSignal = _signals.signal(
+    "job-retried",
+    doc="""Sent as `job_failed` is, for each attempt that is followed by another one, with
+    ``exception``, ``attempt``, its number, and ``delay``, the seconds before the next one.""",
 )
 job_cancelled: NamedSignal = _signals.signal(
     "job-cancelled",
@@ -50,12 +63,18 @@ job_cancelled: NamedSignal = _signals.signal(
 
 def is_end_heard(app: Flask) -> bool:
     """Whether *app* has a receiver of a signal that is sent after a job has run."""
-    if not (job_succeeded.receivers or job_failed.receivers or job_cancelled.receivers):
+    if not (
+        job_succeeded.receivers
+        or job_failed.receivers
+        or job_cancelled.receivers
+        or job_retried.receivers
+    ):
         return False  # the cheap check first
     return (
         job_succeeded.has_receivers_for(app)
         or job_failed.has_receivers_for(app)
         or job_cancelled.has_receivers_for(app)
+        or job_retried.has_receivers_for(app)
     )
 
 

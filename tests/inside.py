@@ -15,7 +15,7 @@ from flask_executor.jobs.item import WorkItem
 from flask_executor.jobs.outcome import Outcome
 from flask_executor.queue.workers import Worker, current_worker
 from flask_executor.runners.blocked import wait_in_worker
-from flask_executor.runners.running import end_job
+from flask_executor.runners.ending import end_job
 from flask_executor.stats import Counts
 from flask_executor.threads.shared_attempt import SharedAttempt
 

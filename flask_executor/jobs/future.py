@@ -150,20 +150,30 @@ class JobFuture(concurrent.futures.Future[T]):
         :returns: True if the job is cancelled, or its task was asked to end; False if it runs on or
             has ended
         """
-        try:
-            if self.job.claim("cancelled") or self.cancelled():
-                self._leave_queue()
-                return True
-        except BaseException:  # of a signal handler, when the job may have been cancelled
-            self._leave_queue()
-            raise
+        if self._is_cancelled_in_queue():
+            return True
         if not self.running():
-            return False
+            # The attempt of a job that is retried may have ended since.
+            return self.job.is_pending() and self.cancel()
         if not self.job.cancel_requested:
             self.job.cancel_requested = True
+            # If its attempt has ended meanwhile, it waits for the next one.
+            if self.job.retry is not None and self._is_cancelled_in_queue():
+                return True
             if self.job.runs_on_loop:
                 self.job.host.stop(self.job)
         return self.job.runs_on_loop
+
+    def _is_cancelled_in_queue(self) -> bool:
+        """Cancel the job if it waits; whether it was cancelled, now or before."""
+        try:
+            if not (self.job.claim("cancelled") or self.cancelled()):
+                return False
+        except BaseException:  # of a signal handler, when the job may have been cancelled
+            self._leave_queue()
+            raise
+        self._leave_queue()
+        return True
 
     def _leave_queue(self) -> None:
         """Have the queue, and then all who wait, see that the job was cancelled as it waited."""

@@ -38,6 +38,11 @@ class JobInfo:
         """An id that no other job has, on any machine; ids sort by the time of their `submit`."""
         raise NotImplementedError
 
+    @property
+    def attempt(self) -> int:
+        """The number of the current attempt, or of the last one: 1, or more with `Retry`."""
+        return 1
+
     def check_cancelled(self) -> None:
         """End the job here if somebody asked it to stop.
 

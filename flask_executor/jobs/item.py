@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .around import Around
     from .future import JobFuture
     from .outcome import Outcome
+    from .retry import Retrying
 
 
 R = TypeVar("R")
@@ -30,7 +31,7 @@ R = TypeVar("R")
 # State       Owner               Leaves it when
 # new         the submitting call it is admitted, or has to wait for room
 # held        the admission       there is room, or its time to wait for that is up
-# delayed     the clock           it is due
+# delayed     the clock           it is due; also a job that waits for its next attempt
 # assigned    its worker          the worker, which was started for it, claims it
 # ready       the ready queue     a worker claims it
 # on_loop     the event loop      its task is started
@@ -126,6 +127,7 @@ class WorkItem(JobInfo):
         "host",
         "kwargs",
         "reported",
+        "retry",
         "runs_on_loop",
         "scope",
         "state",
@@ -167,6 +169,7 @@ class WorkItem(JobInfo):
         self.timeout: float | None = timeout
         self.has_callbacks = False
         self.runs_on_loop = False
+        self.retry: Retrying | None = None  # of a job that may run again
         self.state: ItemState = "new"
         self.worker: Worker | None = None  # that runs it in a thread
         self.reported: threading.Event | None = None  # set once all know that its time was up
@@ -178,6 +181,11 @@ class WorkItem(JobInfo):
     def id(self) -> str:
         """An id that no other job has, on any machine; ids sort by the time of their `submit`."""
         return id_of(self.submitted_ns, id(self))
+
+    @property
+    def attempt(self) -> int:
+        """The number of the current attempt, or of the last one; 1 before the first."""
+        return 1 if self.retry is None else max(self.retry.attempt, 1)
 
     def claim(self, to: ItemState = "running") -> bool:
         """Take the job, to run or to end it; False if somebody else was faster.
@@ -205,6 +213,13 @@ class WorkItem(JobInfo):
                 return False
             self.state = to
         return True
+
+    def set_pending(self) -> None:
+        """Have a job that has run be claimed anew, for its next attempt."""
+        future = self.future
+        if future is not None:
+            with future._condition:
+                future._state = PENDING
 
     def is_pending(self) -> bool:
         """Whether nobody has claimed or cancelled it yet."""
@@ -301,6 +316,8 @@ class WorkItem(JobInfo):
         self.fn = None  # type: ignore[assignment]
         self.args, self.kwargs = (), None
         self.scope = self.task = self.future = self.timeout = None
+        if self.retry is not None:
+            self.retry.release()
 
     def call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""

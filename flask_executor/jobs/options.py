@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..settings import check_timeout, check_wait
+from .retry import check_retry
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -59,6 +60,7 @@ class OptionValues:
         check_timeout(timeout)
         check_wait("delay", delay)
         check_wait("queue_timeout", queue_timeout)
+        check_retry(retry)
         hash(key)
         self.key = key
         self.timeout = timeout

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..messages.shown import kind_of
 from ..settings import check_count, check_positive, check_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..context.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +69,54 @@ class Retry:
             return min(self.delay * self.factor ** (attempt - 1), self.max_delay)
         except OverflowError:
             return self.max_delay
+
+
+class Retrying:
+    """A job's part for its further attempts: how they are made, and how far the job is.
+
+    :param scope: that of the first attempt, in which no code has run
+    :param fn: the function of the job, or what another process calls for it
+    :param args: the arguments of *fn*
+    """
+
+    __slots__ = ("_args", "_fn", "_scope", "attempt", "delay", "error", "retry")
+
+    def __init__(
+        self, retry: Retry, scope: Scope, fn: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self.retry = retry
+        self.attempt = 0
+        """How many attempts have begun."""
+        self.delay: float = 0
+        """Seconds from the last attempt to the next."""
+        self.error: BaseException | None = None
+        """The exception of the last attempt, while the job waits for the next."""
+        self._scope: Scope | None = scope.copy()  # None after `release`, as are the next two
+        self._fn: Callable[..., Any] | None = fn
+        self._args: tuple[Any, ...] | None = args
+
+    def begin(self) -> None:
+        """Count an attempt that begins."""
+        self.attempt += 1
+        self.error = None
+
+    def fresh_scope(self) -> Scope | None:
+        """A scope for the next attempt; it starts as that of the first did."""
+        return None if self._scope is None else self._scope.copy()
+
+    def call_there(self) -> tuple[Any, tuple[Any, ...]]:
+        """The function that another process calls for the current attempt, and its arguments."""
+        return self._fn, (*(self._args or ()), self.attempt)
+
+    def release(self) -> None:
+        """Let go of all but the number of the attempt."""
+        self._scope = self._fn = self._args = self.error = None
+
+
+def check_retry(value: object) -> None:
+    """Refuse a value that is no `Retry`; None, for one attempt, is accepted.
+
+    :raises TypeError: if *value* is neither
+    """
+    if not (value is None or isinstance(value, Retry)):
+        raise TypeError(f"retry is {kind_of(value)}; expected a Retry, such as Retry(attempts=3)")

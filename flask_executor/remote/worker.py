@@ -59,16 +59,22 @@ _IMPORTED = os.urandom(8).hex()
 class _RemoteJobInfo(JobInfo):
     """The information about a job in a worker; the job was submitted in another process."""
 
-    __slots__ = ("_id",)
+    __slots__ = ("_attempt", "_id")
 
-    def __init__(self, id_: str, name: str, key: Hashable | None) -> None:
+    def __init__(self, id_: str, name: str, key: Hashable | None, attempt: int) -> None:
         super().__init__(name, key)
         self._id = id_
+        self._attempt = attempt
 
     @property
     def id(self) -> str:
         """The job's id, which is the same in both processes."""
         return self._id
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that this process runs."""
+        return self._attempt
 
 
 class WorkerSetup(NamedTuple):
@@ -115,9 +121,9 @@ def prepare(setup: WorkerSetup) -> None:
             _load_app(setup.app, setup.prefix)
 
 
-def run(setup: WorkerSetup, call: bytes) -> Reply:
+def run(setup: WorkerSetup, call: bytes, attempt: int = 1) -> Reply:
     """Run a call in a worker; the reply holds its result or exception."""
-    return Context().run(_run, setup, call)
+    return Context().run(_run, setup, call, attempt)
 
 
 def call_coroutine_item(fn: Callable[..., Any], *args: Any) -> Any:
@@ -162,12 +168,12 @@ def _without_arguments(path: str) -> str:
     return path if arguments.strip() in {"", ")"} else f"{factory}(...)"
 
 
-def _run(setup: WorkerSetup, call: bytes) -> Reply:
+def _run(setup: WorkerSetup, call: bytes, attempt: int) -> Reply:
     try:
         prepare(setup)
         app = None if setup.app is None else _load_app(setup.app, setup.prefix)
         id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
-        running_job.set(_RemoteJobInfo(id_, name, key))
+        running_job.set(_RemoteJobInfo(id_, name, key, attempt))
         _timeout.set(timeout)
         _loop_factory.set(setup.loop_factory)
         around = _around_of(app, setup.name)

@@ -12,6 +12,7 @@ from ..aio.waiter import all_done
 from ..exceptions import WaitTimeout
 from ..jobs.info import running_job
 from ..queue.queue import at_work, pending, stats_of
+from .retrying import end_all_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -58,11 +59,12 @@ def shutdown(host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Deadl
 
 
 def close_queue(host: Runtime) -> None:
-    """Take no more jobs."""
+    """Take no more jobs, and begin no more attempts of jobs that have failed."""
     with host.queue.lock:
         host.queue.is_closed = True
     for admit in host.queue.admission.take_outsiders():
         admit()  # The submitters will find the queue closed.
+    end_all_waiting(host)
     host.queue.tell_if_idle()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from functools import partial
 from operator import call
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..aio.limits import within
 from ..signals import is_end_heard
 from ..threads.sync_threads import own_thread
-from .running import end_job, outcome_of, run_on_loop
+from .ending import end_job
+from .retrying import goes_on
+from .running import outcome_of, run_on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -40,6 +43,10 @@ class CoroutineRunner:
     def put(self, item: WorkItem) -> None:
         """Start the job as soon as the loop gets to it; from any thread."""
         self._call(partial(self.start, item))
+
+    def put_inline(self, item: WorkItem) -> None:
+        """Start the job in the running loop, but not on the stack of the running task."""
+        asyncio.get_running_loop().call_soon(self.start, item, context=Context())
 
     def cancel(self, item: WorkItem) -> None:
         """Cancel the job's task; from any thread."""
@@ -95,9 +102,13 @@ class CoroutineRunner:
         return app is not None and is_end_heard(app)
 
     def _end(self, item: WorkItem, ended: list[Outcome], enter: Callable[..., object]) -> None:
-        if item in self._queue.apart:
-            end_job(self._host, item, ended.pop(), enter)
-            self._host.leave(item)
+        if item not in self._queue.apart:
+            return
+        outcome = ended.pop()
+        if item.retry is not None and goes_on(self._host, item, outcome, enter):
+            return
+        end_job(self._host, item, outcome, enter)
+        self._host.leave(item)
 
 
 def _cancel(item: WorkItem) -> None:

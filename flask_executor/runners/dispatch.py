@@ -69,8 +69,10 @@ class Dispatcher:
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        if item.timeout is not None and not item.runs_on_loop:
-            self._host.clock.start()  # Later, an error could not be raised here.
+        host = self._host
+        has_timer = item.timeout is not None or (item.retry is not None and not host.inline)
+        if has_timer and not item.runs_on_loop:
+            host.clock.start()  # Later, an error could not be raised here.
         worker = None
         try:
             with queue.lock:
@@ -98,6 +100,16 @@ class Dispatcher:
             self._withdraw(item)
             _refuse_if_shut_down(error)
             raise
+
+    def begin_again(self, item: WorkItem, delay: float) -> None:
+        """Have the next attempt of *item* begin after *delay* seconds.
+
+        A job that runs in the thread of its submitter does not wait. Its worker has it already.
+        """
+        if not self._host.inline:
+            self._begin(item, delay, None)
+        elif item.runs_on_loop:
+            self._coroutines.put_inline(item)
 
     def check_open(self) -> None:
         """Refuse what comes too late; jobs that are being finished may still submit more.

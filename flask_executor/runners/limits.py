@@ -64,10 +64,12 @@ def end_late(item: WorkItem, outcome: Outcome) -> Outcome:
 def _limit(host: Runtime, item: WorkItem, on_expired: Callable[[], object]) -> None:
     """Have *on_expired* called in the clock's thread if the job has not ended in time from now."""
     seconds = cast("float", item.timeout)
-    host.clock.set(item, seconds, partial(_expire, item, on_expired), item.is_running)
+    host.clock.set(item, seconds, partial(_expire, item, item.attempt, on_expired), item.is_running)
 
 
-def _expire(item: WorkItem, on_expired: Callable[[], object]) -> None:
+def _expire(item: WorkItem, attempt: int, on_expired: Callable[[], object]) -> None:
+    if item.attempt != attempt:  # The timer was dropped, but not in time.
+        return
     item.reported = threading.Event()
     if item.claim("overdue"):
         on_expired()

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 
+class Dispatch(Protocol):
+    """Starts jobs, as the ends of their attempts see it: `runners.dispatch.Dispatcher`."""
+
+    def begin_again(self, item: WorkItem, delay: float) -> None:
+        """Have the next attempt of *item* begin after *delay* seconds."""
+
+
 class Runtime(Host, Protocol):
     """The parts of one app's executor, as its runners see them: `runners.host.AppHost`."""
 
@@ -32,6 +39,11 @@ class Runtime(Host, Protocol):
     queue: JobQueue
     is_inherited: bool
     """Whether this is what a forked process has of the process that it was forked from."""
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """The way of a job to a worker, the loop or the clock."""
+        ...
 
     def find_app(self) -> Flask | None:
         """The app; None if it is gone."""

@@ -5,13 +5,14 @@ a job             starts in           ends in               that call
 ================  ==================  ====================  =====================
 in a thread       `run_here`          `_run`                `WorkItem.end`
 on the loop       `run_on_loop`       `end_job`             `WorkItem.end`
-in another one    `run_there`         `_on_returned`        `_end_there`
-that cannot run   (claimed before)    `fail_unrun`          `_end_there`
+in another one    `run_there`         `_on_returned`        `end_there`
+that cannot run   (claimed before)    `fail_unrun`          `end_there`
 that is overdue   (in its thread)     `limits._time_out`    `WorkItem.set_outcome`
 ================  ==================  ====================  =====================
 
-All but a job in another process have their app context here, and leave it in `_leave`. After a
-fault of the executor itself, `_end_anyhow` ends a job, so that nobody waits forever.
+All but a job in another process have their app context here, and leave it in `leave`. After a
+fault of the executor itself, `end_anyhow` ends a job, so that nobody waits forever. An attempt that
+is followed by another one ends in `goes_on`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from ..jobs.info import running_job
 from ..jobs.outcome import Outcome
 from ..messages.traces import keep_as_text
 from ..threads.sync_threads import CONTEXT_THREAD, context_threads, end_thread
+from .ending import end_anyhow, end_there, leave
 from .limits import end_late, ends_in_time, limit_here, limit_there
+from .retrying import begin_there, goes_on
 from .transitions import on_transition
 
 if TYPE_CHECKING:
@@ -58,9 +61,10 @@ def run_here(host: Runtime, item: WorkItem) -> None:
     """Run a job that has been started, in the calling thread."""
     try:
         outcome = item.scope.context.run(_run, host, item)  # type: ignore[union-attr]
-        item.end(outcome)
+        if outcome is not None:
+            item.end(outcome)
     except BaseException as error:
-        _end_anyhow(item, error)
+        end_anyhow(item, error)
     finally:
         # A traceback keeps its frames and, through f_back, their callers. Emptied, this one does
         # not keep the item alive with its own exception; nor do the next ones down.
@@ -110,6 +114,8 @@ def run_there(host: Runtime, worker: Worker) -> None:
     a lock that sending the next job, or a callback that submits one, would wait for.
     """
     while (item := host.take(worker)) is not None:
+        if item.retry is not None:
+            begin_there(item)
         try:
             pool, sent = host.pool.send(item.fn, item.args, item.kwargs or {})
         except BaseException as error:  # also Ctrl-C: the job has been taken
@@ -132,27 +138,7 @@ def run_there(host: Runtime, worker: Worker) -> None:
 
 def fail_unrun(host: Runtime, item: WorkItem, error: BaseException) -> None:
     """End a job that was claimed, and whose code cannot run: it fails with *error*."""
-    _end_there(host, item, outcome_of(item, error))
-
-
-def end_job(host: Runtime, item: WorkItem, outcome: Outcome, enter: Callable[..., object]) -> None:
-    """Announce the outcome, leave the scope, and give the outcome to those who wait for it.
-
-    Callbacks run in the job's app context, so a job that has some gets its outcome before that
-    context is popped; others get it after teardown.
-
-    :param enter: calls a function in the job's contextvars
-    """
-    try:
-        enter(on_transition, host, item, "running", outcome.state, outcome)
-    except BaseException as error:  # Other code runs in these contextvars.
-        outcome = Outcome("failed", exception=error)
-        on_transition(host, item, "running", "failed", outcome)
-    try:
-        enter(_leave, item, outcome)
-        item.end(outcome)
-    except BaseException as error:
-        _end_anyhow(item, error)
+    end_there(host, item, outcome_of(item, error))
 
 
 def outcome_of(item: WorkItem, error: BaseException, result: Any = None) -> Outcome:
@@ -188,7 +174,8 @@ def _exit_code(error: BaseException) -> object:
     return error.code if error.code is not None else next(iter(error.args), None)
 
 
-def _run(host: Runtime, item: WorkItem) -> Outcome:
+def _run(host: Runtime, item: WorkItem) -> Outcome | None:
+    # None if the job waits for its next attempt.
     try:
         try:
             _enter(host, item)
@@ -210,8 +197,10 @@ def _run(host: Runtime, item: WorkItem) -> Outcome:
         old: Announced = "running"
         if item.timeout is not None and not ends_in_time(host, item):
             old, outcome = "overdue", end_late(item, outcome)
+        elif item.retry is not None and goes_on(host, item, outcome):
+            return None
         on_transition(host, item, old, outcome.state, outcome)
-        _leave(item, outcome)
+        leave(item, outcome)
         return outcome
     finally:
         item = outcome = None  # type: ignore[assignment] # as in `run_here`
@@ -219,24 +208,12 @@ def _run(host: Runtime, item: WorkItem) -> Outcome:
 
 def _enter(host: Runtime, item: WorkItem) -> None:
     running_job.set(item)
+    if item.retry is not None:
+        item.retry.begin()
     item.scope.push()  # type: ignore[union-attr]
     if item.timeout is not None and not item.runs_on_loop:
         limit_here(host, item)
     on_transition(host, item, "pending", "running")
-
-
-def _leave(item: WorkItem, outcome: Outcome) -> None:
-    try:
-        if item.has_callbacks and not item.is_done():
-            item.release_call()  # Callbacks find nothing held that only the call needed.
-            item.set_outcome(outcome, item.scope)
-        item.scope.pop(outcome.exception)  # type: ignore[union-attr]
-    except BaseException as error:
-        _end_anyhow(item, error)
-
-
-def _end_anyhow(item: WorkItem, error: BaseException) -> None:
-    item.end(Outcome("failed", exception=error))
 
 
 def _on_returned(
@@ -249,7 +226,8 @@ def _on_returned(
         else:
             error = timeout_error(item.name, item.timeout)
             outcome = Outcome("failed", exception=error)
-    _end_there(host, item, outcome)
+    if item.retry is None or not goes_on(host, item, outcome):
+        end_there(host, item, outcome)
     run_there(host, worker)
 
 
@@ -272,16 +250,6 @@ def _outcome_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply
         died.__cause__ = broken
         return outcome_of(item, died)
     return outcome_of(item, broken)
-
-
-def _end_there(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
-    # Its state stays: "rejected" tells that the job never came into the queue.
-    if item.is_done():  # It failed when its time was up.
-        on_transition(host, item, "overdue", outcome.state, outcome)
-    else:
-        on_transition(host, item, "running", outcome.state, outcome)
-        item.set_outcome(outcome, item.scope)
-    item.release()
 
 
 def fail_waiting(host: Runtime, worker: Worker, error: BaseException) -> None:

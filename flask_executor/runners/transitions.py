@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import signals
 from ..jobs.info import running_job
 from ..jobs.outcome import is_unexpected
+from ..messages.log import log_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blinker import NamedSignal
+    from flask import Flask
 
     from ..jobs.future import JobFuture
     from ..jobs.item import WorkItem
@@ -20,18 +23,24 @@ if TYPE_CHECKING:
     from .ports import Runtime
 
 
-Announced = Literal["pending", "running", "overdue", "succeeded", "failed", "cancelled"]
-"""The states of a job that are announced; several states of a `WorkItem` are "pending" here."""
+Announced = Literal["pending", "running", "overdue", "retrying", "succeeded", "failed", "cancelled"]
+"""The states of a job that are announced; several states of a `WorkItem` are "pending" here.
+
+A job is "retrying" once an attempt has failed that is followed by another; it starts from there as
+from "pending".
+"""
 
 Call = tuple["JobFuture[Any]", "Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
 
 _FAILED = signals.job_failed
+_RETRIED = signals.job_retried
 _SIGNALS: dict[Announced, NamedSignal] = {
     "pending": signals.job_submitted,
     "running": signals.job_started,
     "succeeded": signals.job_succeeded,
     "failed": signals.job_failed,
     "overdue": signals.job_failed,
+    "retrying": signals.job_retried,
     "cancelled": signals.job_cancelled,
 }
 
@@ -58,15 +67,20 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     cancelled while they wait. Two changes are not announced: in a forked process, the failure of
     the jobs that its parent runs; and faults of the executor itself, after which a job fails.
 
+    The end of an attempt that is followed by another is announced before the job waits again. What
+    comes then is announced as for every job that waits.
+
     :param old: the state before; "running" also for a job that fails as it is about to start
-    :param outcome: given for all that ends the job, or its future
+    :param outcome: given for all that ends the job, its future, or an attempt
     :param call: future, function and arguments, for "pending"
     """
-    if outcome is not None and new != "overdue":
+    if outcome is not None and new not in {"overdue", "retrying"}:
         host.queue.count_end(item, outcome.state)
     # More that follows jobs is called here: below, most jobs are not seen.
     signal = _SIGNALS[new]
-    is_logged = signal is _FAILED and _is_logged_at_once(host, item, outcome)
+    is_logged = signal is _RETRIED or (
+        signal is _FAILED and _is_logged_at_once(host, item, outcome)
+    )
     if not is_logged and not signal.receivers:
         return
     if old == "overdue":
@@ -109,9 +123,29 @@ def _announce(
     elif outcome is not None and signal is _FAILED:
         exception = outcome.exception
         values = {"exception": exception}
+    elif outcome is not None and item.retry is not None and signal is _RETRIED:
+        delay = item.retry.delay
+        values = {"exception": outcome.exception, "attempt": item.attempt, "delay": delay}
     app = host.find_app()
     if app is not None:
         signals.notify(signal, app, executor=host.executor, job=item, **values)
+        if signal is _RETRIED:
+            _log_retry(app, item, **values)
     if exception is not None and is_logged:
         item.mark_logged()
         host.log_failure(item, exception, "failed")
+
+
+def _log_retry(
+    app: Flask, item: WorkItem, exception: BaseException, attempt: int, delay: float
+) -> None:
+    log_line(
+        app,
+        logging.INFO,
+        "Attempt %d of the job %s (%s) failed with %s; the next one is in %.3g s",
+        attempt,
+        item.name,
+        item.id,
+        type(exception).__name__,
+        delay,
+    )

@@ -46,9 +46,9 @@ PREPARATION = """
 
 NO_LOOP = (
     "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
-    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout and "
-    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without delay and timeout, or serve the "
-    "app with threads, as 'gunicorn --threads 8' does"
+    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout, retry and "
+    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without these options, or serve the app "
+    "with threads, as 'gunicorn --threads 8' does"
 )
 
 
