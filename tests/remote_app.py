@@ -340,6 +340,23 @@ def note(path: str, line: object) -> int:
     return os.getpid()
 
 
+def fail_at_first(path: str, failures: int, how: str = "raise") -> int:
+    """Leave the number of the attempt in a file, and fail in the first attempts."""
+    note(path, current_job.attempt)
+    if current_job.attempt > failures:
+        return current_job.attempt
+    if how == "die":
+        os._exit(9)
+    if how == "hang":
+        hang()
+    raise LookupError("on purpose")
+
+
+async def fail_at_first_later(path: str, failures: int) -> int:
+    await asyncio.sleep(0)
+    return fail_at_first(path, failures)
+
+
 def hang(*_: object) -> None:
     threading.Event().wait()
 

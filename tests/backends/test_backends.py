@@ -26,8 +26,10 @@ from flask_executor import (
     JobTimeout,
     NotPicklable,
     RemoteError,
+    Retry,
     job_cancelled,
     job_failed,
+    job_retried,
     job_started,
     job_submitted,
     job_succeeded,
@@ -874,6 +876,58 @@ def test_a_coroutine_job_out_of_time_is_cancelled_wherever_it_runs(
     assert path.read_text() == "cleaned up\n"
     assert executor.stats().failed == 1
     assert not caplog.records
+
+
+@pytest.mark.parametrize("job", [remote_app.fail_at_first, remote_app.fail_at_first_later])
+def test_a_job_that_fails_is_retried_wherever_it_runs(
+    executor: Executor, tmp_path: Path, job: Callable[..., Any]
+) -> None:
+    seen: list[tuple[int, str]] = []
+    path = tmp_path / "lines"
+
+    def note(_: Flask, /, *, attempt: int, exception: BaseException, **__: object) -> None:
+        seen.append((attempt, repr(exception)))
+
+    with job_retried.connected_to(note):
+        future = executor.options(retry=Retry(3, delay=0)).submit(job, str(path), 2)
+        assert future.result(WAIT) == 3
+        executor.drain(WAIT)
+
+    assert path.read_text() == "1\n2\n3\n"
+    error = repr(LookupError("on purpose"))
+    assert seen == [(1, error), (2, error)]
+    assert (executor.stats().submitted, executor.stats().succeeded) == (1, 1)
+
+
+def test_the_last_exception_is_that_of_the_job_wherever_it_runs(
+    executor: Executor, tmp_path: Path
+) -> None:
+    path = tmp_path / "lines"
+
+    future = executor.options(retry=Retry(2, delay=0)).submit(
+        remote_app.fail_at_first, str(path), 9
+    )
+
+    assert isinstance(future.exception(WAIT), LookupError)
+    assert (path.read_text(), future.job.attempt) == ("1\n2\n", 2)
+
+
+@but_for("inline")
+def test_cancel_ends_the_wait_for_an_attempt_wherever_it_runs(
+    executor: Executor, tmp_path: Path
+) -> None:
+    path, retried = tmp_path / "lines", threading.Event()
+    retry = Retry(2, delay=600, max_delay=600, jitter=False)
+
+    with job_retried.connected_to(lambda *_, **__: retried.set()):
+        future = executor.options(retry=retry).submit(remote_app.fail_at_first, str(path), 9)
+        assert retried.wait(WAIT)
+    while future.state != "pending":
+        threading.Event().wait(0.001)
+
+    assert future.cancel()
+    executor.drain(WAIT)
+    assert path.read_text() == "1\n"
 
 
 def test_the_interpreter_is_for_python_3_14_and_later(app: Flask) -> None:

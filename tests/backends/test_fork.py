@@ -95,6 +95,53 @@ say("parent", executor.submit(pow, 2, 4).result(20))
     assert lines == ["child 8", "parent 16"]
 
 
+def test_a_child_inherits_a_job_that_waits_for_its_next_attempt() -> None:
+    lines = run("""
+from flask_executor import Retry, job_retried
+
+def fail():
+    say("attempt", current_job.attempt)
+    raise KeyError
+
+retried = threading.Event()
+job_retried.connect(note := lambda *_, **__: retried.set())
+future = executor.options(retry=Retry(2, delay=600, max_delay=600, jitter=False)).submit(fail)
+retried.wait(20)
+while future.state != "pending":
+    threading.Event().wait(0.001)
+
+def check():
+    assert isinstance(future.exception(0), InheritedJob)
+    executor.drain(20)
+    say("child", executor.submit(int, "8").result(20))
+
+fork(check)
+assert future.state == "pending"
+executor.shutdown()
+say(type(future.exception(0)).__name__)
+""")
+
+    assert lines == ["attempt 1", "child 8", "KeyError"]
+
+
+def test_a_child_of_an_attempt_does_not_retry_its_job() -> None:
+    lines = run("""
+from flask_executor import Retry
+
+def fail():
+    say("attempt", current_job.attempt)
+    if current_job.attempt == 1 and os.fork() == 0:
+        threading.Timer(0.5, os._exit, [0]).start()
+    raise KeyError
+
+future = executor.options(retry=Retry(2, delay=0)).submit(fail)
+say(type(future.exception(20)).__name__)
+os.wait()
+""")
+
+    assert lines == ["attempt 1", "attempt 2", "KeyError"]
+
+
 def test_jobs_that_a_child_inherits_fail_there_and_run_once_in_the_parent() -> None:
     lines = run("""
 executor.add_default_done_callback(lambda future: say("callback", future.name))

@@ -29,6 +29,7 @@ from flask_executor import (
     JobExited,
     JobTimeout,
     NotPicklable,
+    Retry,
     WorkerDied,
 )
 from tests import inside, remote_app
@@ -863,3 +864,45 @@ def test_a_job_may_have_another_name_than_its_function(app: Flask, executors: Ma
 def test_a_proxy_as_an_argument_says_to_pass_values(app: Flask, processes: Executor) -> None:
     with app.test_request_context(), pytest.raises(NotPicklable, match="is a proxy, as request, "):
         processes.submit(remote_app.power, request)
+
+
+@pytest.mark.parametrize(("how", "error"), [("die", WorkerDied), ("hang", JobTimeout)])
+def test_the_job_of_a_process_that_was_ended_is_retried_in_another(
+    processes: Executor, tmp_path: Path, how: str, error: type[Exception]
+) -> None:
+    path = tmp_path / "lines"
+    options = processes.options(
+        timeout=0.2 if how == "hang" else None, retry=Retry(2, on=error, delay=0)
+    )
+
+    future = options.submit(remote_app.fail_at_first, str(path), 1, how)
+
+    assert future.result(WAIT) == 2
+    assert path.read_text() == "1\n2\n"
+
+
+def test_the_death_of_a_process_is_not_retried_if_it_is_not_meant(
+    processes: Executor, tmp_path: Path
+) -> None:
+    path = tmp_path / "lines"
+    options = processes.options(retry=Retry(2, on=LookupError, delay=0))
+
+    future = options.submit(remote_app.fail_at_first, str(path), 1, "die")
+
+    assert isinstance(future.exception(WAIT), WorkerDied)
+    assert path.read_text() == "1\n"
+
+
+def test_an_overdue_job_that_cannot_be_ended_is_not_retried(
+    app: Flask, executors: MakeExecutor, tmp_path: Path, door: Door
+) -> None:
+    executor = executors(app, type="tests.remote_app:loky", max_workers=1)
+    options = executor.options(timeout=0.1, retry=Retry(2, delay=0))
+
+    future = options.submit(remote_app.wait_at, door.address)
+
+    assert isinstance(future.exception(WAIT), JobTimeout)
+    door.await_arrival()
+    door.open()
+    executor.drain(WAIT)
+    assert future.job.attempt == 1
