@@ -30,6 +30,7 @@ from flask_executor import (
     Executor,
     ExecutorClosed,
     JobFuture,
+    Retry,
     Stats,
     WaitTimeout,
     current_job,
@@ -40,7 +41,8 @@ pytestmark = pytest.mark.slow
 
 ENDS = ("succeeded", "failed", "cancelled")
 
-# Where a job may go from each state; it may pass through several between two looks at it.
+# Where a job may go from each state; it may pass through several between two looks at it. It goes
+# back to "pending" if it is retried.
 NEXT = {
     "pending": {"pending", "running", *ENDS},
     "running": {"running", *ENDS},
@@ -50,25 +52,35 @@ NEXT = {
 # Seconds that no job of these tests is old enough to see.
 FAR = 600
 
+SOON = Retry(3, delay=0.001)
+WAITS = Retry(3, delay=FAR, max_delay=FAR, jitter=False)
+
 
 class JobError(Exception):
     """What a job raises on purpose."""
 
 
 class ModelJob:
-    """A job, what it is to do, and what has been seen of it."""
+    """A job, what it is to do, and what has been seen of it.
+
+    :param fails: how many of its attempts fail
+    :param retry: how it is retried; None for one attempt
+    """
 
     def __init__(
         self,
         *,
         is_coroutine: bool = False,
-        fails: bool = False,
+        fails: int = 0,
+        retry: Retry | None = None,
         is_gated: bool = False,
         delay: float | None = None,
         on_run: Callable[[], object] = bool,
     ) -> None:
         self.is_coroutine = is_coroutine
         self.fails = fails
+        self.retry = retry
+        self.attempts = 1 if retry is None else retry.attempts
         self.delay = delay
         self.gate = threading.Event()
         if not is_gated:
@@ -76,6 +88,7 @@ class ModelJob:
         self.runs: list[str] = []
         self.told: list[JobFuture[Any]] = []
         self.is_to_be_cancelled = False
+        self.is_closed = False  # and so its executor may begin no more attempts
         self.state = "pending"
         self.future: JobFuture[Any]
         self._on_run = on_run
@@ -99,7 +112,7 @@ class ModelJob:
         return self.end()
 
     def end(self) -> ModelJob:
-        if self.fails:
+        if len(self.runs) <= self.fails:
             raise JobError
         return self
 
@@ -113,24 +126,32 @@ class ModelJob:
 
     def is_bound_to_end(self) -> bool:
         """Whether it ends without anything more done to it; no matter whether it has."""
-        return self.gate.is_set() and (self.delay != FAR or self.is_to_be_cancelled)
+        is_far = self.delay == FAR or (self.retry is WAITS and self.fails)
+        return self.gate.is_set() and (not is_far or self.is_to_be_cancelled)
 
     def check(self) -> None:
         """It has gone where it may go from where it was seen last."""
         has_run = bool(self.runs)  # looked at first: a job is running before its code runs
         state = self.future.state
-        assert state in NEXT[self.state]
+        assert state in NEXT[self.state] | ({"pending"} if self.may_be_retried() else set())
         self.state = state
 
-        if state in {"succeeded", "failed"}:
-            assert self.runs == [self.future.id]
-            assert state == ("failed" if self.fails else "succeeded")
+        if state == "succeeded":
+            assert self.runs == [self.future.id] * (self.fails + 1)
+        elif state == "failed":
+            assert self.runs == [self.future.id] * len(self.runs)
+            assert len(self.runs) == self.attempts or self.is_to_be_cancelled or self.is_closed
+            assert 0 < len(self.runs) <= self.fails
         elif state == "cancelled":
             assert self.is_to_be_cancelled
-            assert not has_run or self.is_coroutine
+            assert not has_run or self.is_coroutine or self.may_be_retried()
         elif has_run:
-            assert state == "running"
-        assert len(self.runs) <= 1
+            assert state == "running" or self.may_be_retried()
+        assert len(self.runs) <= min(self.attempts, self.fails + 1)
+
+    def may_be_retried(self) -> bool:
+        """Whether there may be more than one attempt."""
+        return self.attempts > 1 and self.fails > 0
 
     def check_end(self) -> None:
         """It has ended, and whoever asked to be told was told once."""
@@ -138,8 +159,9 @@ class ModelJob:
         assert self.state in ENDS
         assert self.told == [self.future]
         with suppress(concurrent.futures.CancelledError):
-            assert type(self.future.exception(0)) is (JobError if self.fails else type(None))
-            assert self.fails or self.future.result(0) is self
+            error = self.future.exception(0)
+            assert type(error) is (JobError if self.state == "failed" else type(None))
+            assert error is not None or self.future.result(0) is self
 
 
 class FuturesMachine(RuleBasedStateMachine):
@@ -162,14 +184,15 @@ class FuturesMachine(RuleBasedStateMachine):
     @rule(
         target=jobs,
         is_coroutine=st.booleans(),
-        fails=st.booleans(),
+        fails=st.sampled_from([0, 0, 1, 2, 3]),
+        retry=st.sampled_from([None, None, SOON, WAITS]),
         is_gated=st.booleans(),
         delay=st.sampled_from([None, None, 0, 0.001, FAR]),
         key=st.sampled_from([None, None, "a", "b", "c"]),
     )
     def submit(self, key: str | None, **options: Any) -> Any:
         job = ModelJob(**options)
-        submit = self.executor.options(key=key, delay=job.delay).submit
+        submit = self.executor.options(key=key, delay=job.delay, retry=job.retry).submit
         if self.is_closed or key in self.stored:
             with pytest.raises(ExecutorClosed if self.is_closed else DuplicateKey):
                 submit(job.fn)
@@ -187,7 +210,7 @@ class FuturesMachine(RuleBasedStateMachine):
         is_cancelled = job.cancel()
 
         if is_cancelled and not job.is_coroutine:
-            assert job.runs == []
+            assert job.runs == [] or job.may_be_retried()
             assert job.future.state == "cancelled"
 
     @rule(job=jobs)
@@ -200,6 +223,7 @@ class FuturesMachine(RuleBasedStateMachine):
                     assert await job.future is job
 
         asyncio.run(give_up())
+        # An attempt that ran, and was asked to stop with it, was the last one.
         assert job.future.state != "pending"
 
     @rule(job=jobs)
@@ -239,6 +263,7 @@ class FuturesMachine(RuleBasedStateMachine):
     def shut_down(self, cancel_futures: bool) -> None:
         for job in self.accepted:
             job.is_to_be_cancelled |= cancel_futures
+            job.is_closed = True
 
         self.executor.shutdown(wait=False, cancel_futures=cancel_futures)
         self.is_closed = True
@@ -250,6 +275,8 @@ class FuturesMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.accepted) > 5)
     @precondition(lambda self: all(job.is_bound_to_end() for job in self.accepted))
     def shut_down_and_wait(self) -> None:
+        for job in self.accepted:
+            job.is_closed = True
         self.executor.shutdown()
         self.is_closed = True
 
@@ -257,7 +284,7 @@ class FuturesMachine(RuleBasedStateMachine):
             job.check_end()
 
     @invariant()
-    def each_job_moves_forward_and_runs_once_at_most(self) -> None:
+    def each_job_moves_forward_and_runs_once_in_each_attempt(self) -> None:
         for job in self.accepted:
             job.check()
 
@@ -271,6 +298,7 @@ class FuturesMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for job in self.accepted:
+            job.is_closed = True
             job.gate.set()
             if job.delay == FAR:
                 job.cancel()
@@ -294,7 +322,7 @@ class Place:
     def submit(self, job: ModelJob, key: int | None = None) -> None:
         with self.app.app_context():
             try:
-                options = self.executor.options(key=key, delay=job.delay)
+                options = self.executor.options(key=key, delay=job.delay, retry=job.retry)
                 job.accept(options.submit(job.fn))
             except Exception as error:
                 self.refused.append(error)
@@ -357,13 +385,14 @@ class Client:
     def new_job(self, place: Place, *, is_child: bool = False) -> ModelJob:
         kind: dict[str, Any] = {
             "is_coroutine": self.chance.random() < 0.4,
-            "fails": self.chance.random() < 0.3,
+            "fails": self.chance.choice([0, 0, 1, 3]),
+            "retry": self.chance.choice([None, None, SOON]),
             "delay": self.chance.choice([None, None, None, 0, 0.001]),
         }
         if not is_child and self.chance.random() < 0.4:
             child = self.new_job(place, is_child=True)
             into = self.chance.choice([place, place.other])
-            kind["on_run"] = lambda: into.submit(child)
+            kind["on_run"] = lambda: current_job.attempt == 1 and into.submit(child)
         return ModelJob(**kind)
 
 
@@ -407,6 +436,7 @@ def test_what_many_threads_do_to_two_executors_adds_up(
         job.is_to_be_cancelled = True  # if by nobody else, then by the shutdown
     for place in places:
         for job in place.accepted:
+            job.is_closed = True
             job.check_end()
         check_counts(place.executor.stats(), place.accepted)
         reasons = {type(error) for error in place.refused}
