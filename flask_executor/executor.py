@@ -192,7 +192,8 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
         :param queue_timeout: seconds to wait for admission if ``EXECUTOR_MAX_PENDING`` jobs wait
             already, before `QueueFull`; None for 0 with `submit`, no limit with `submit_async`
-        :raises TypeError: if one of the three times is not a number
+        :param retry: has a job that fails run again
+        :raises TypeError: if *retry* is no `Retry`, or one of the three times is not a number
         :raises ValueError: if *timeout* is not above 0, or one of the others is below 0
         """
         options = OptionValues(

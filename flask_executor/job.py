@@ -53,7 +53,9 @@ current_job: JobInfo = cast(
     "JobInfo",
     LocalProxy(running_job, unbound_message="current_job can only be used inside a job"),
 )
-"""The job that the calling code is part of: its ``id``, ``name``, ``key`` and ``cancel_requested``.
+"""The job that the calling code is part of.
+
+It has an ``id``, ``name``, ``key``, ``attempt`` and ``cancel_requested``.
 
 Outside a job, it is false and any attribute raises `RuntimeError`.
 """

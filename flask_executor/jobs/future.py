@@ -167,13 +167,13 @@ class JobFuture(concurrent.futures.Future[T]):
     def _is_cancelled_in_queue(self) -> bool:
         """Cancel the job if it waits; whether it was cancelled, now or before."""
         try:
-            if not (self.job.claim("cancelled") or self.cancelled()):
-                return False
+            if self.job.claim("cancelled") or self.cancelled():
+                self._leave_queue()
+                return True
         except BaseException:  # of a signal handler, when the job may have been cancelled
             self._leave_queue()
             raise
-        self._leave_queue()
-        return True
+        return False
 
     def _leave_queue(self) -> None:
         """Have the queue, and then all who wait, see that the job was cancelled as it waited."""

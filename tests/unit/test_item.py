@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from contextvars import copy_context
 from functools import partial
 from typing import Any, get_args
 
 import pytest
 
-from flask_executor import JobFuture
+from flask_executor import JobFuture, Retry
 from flask_executor.jobs.item import ItemState, WorkItem
+from flask_executor.jobs.retry import Retrying
 from tests.support import at_once
 
 
@@ -49,6 +51,27 @@ def test_a_claim_is_granted_once_and_only_in_the_order_of_a_jobs_life(
     assert future.state == state
     refused = [each for each in ("running", "cancelled", "overdue", "ended") if item.claim(each)]
     assert refused == (["overdue"] if steps == ["running"] else [])
+
+
+@pytest.mark.parametrize("when", ["before the look", "after the look"])
+def test_a_job_that_goes_back_as_it_is_cancelled_is_cancelled_as_one_that_waits(when: str) -> None:
+    class Racing(JobFuture[int]):
+        """Its job goes back into the queue as `cancel` looks whether it runs."""
+
+        def running(self) -> bool:
+            is_running = super().running()
+            self.job.set_pending()
+            return is_running if when == "after the look" else super().running()
+
+    item, _, host = make_job()
+    scope: Any = copy_context()
+    item.retry = Retrying(Retry(2), scope, int, ())
+    future = Racing(item)
+    assert item.claim()
+
+    assert future.cancel()
+    assert future.cancelled()
+    assert host.cancelled == ["cancelled"]
 
 
 def test_of_all_who_claim_a_job_at_once_one_gets_it() -> None:
