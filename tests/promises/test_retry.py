@@ -8,6 +8,7 @@ import logging
 import random
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -386,6 +387,33 @@ def test_callbacks_are_called_once_at_the_end(of_kind: Executor, kind: str) -> N
     of_kind.drain(WAIT)
 
     assert told == [("succeeded", True)]
+
+
+def test_a_job_that_was_retried_keeps_nothing_alive(
+    of_kind: Executor, kind: str, no_gc: None
+) -> None:
+    class Parcel:
+        """What a weak reference can be had of."""
+
+    parcels: list[weakref.ref[Any]] = []
+
+    def fail() -> None:
+        parcel = Parcel()
+        parcels.append(weakref.ref(parcel))
+        raise JobError
+
+    async def fail_later() -> None:
+        fail()
+
+    future = of_kind.options(retry=AT_ONCE).submit(fail_later if kind == "coroutine" else fail)
+    of_kind.drain(WAIT)
+    # The exceptions of the earlier attempts are gone, with their frames; that of the last is kept.
+    assert [parcel() is None for parcel in parcels] == [True, True, False]
+    assert isinstance(future.exception(0), JobError)
+    del future
+
+    # Inline, the frames of the last exception hold the call of `submit`, and that its future.
+    assert kind == "inline" or parcels[-1]() is None
 
 
 # What is told of it
