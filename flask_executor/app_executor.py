@@ -13,7 +13,7 @@ from .aio.loop import GRACE
 from .aio.streams import Unread, stream
 from .exceptions import InheritedJob
 from .jobs.chunks import Chunk, call_in_copy
-from .jobs.collection import after_fork, stored_in
+from .jobs.collection import after_fork, claim, stored_in
 from .jobs.function import JobFunction, gives_coroutine
 from .jobs.future import JobFuture, leave_to_parent, waiter_of
 from .jobs.item import WorkItem
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .aio.loop import LoopThread
     from .context.scope import Scope
     from .jobs.collection import FutureCollection
+    from .jobs.options import OnDuplicate
     from .runners.host import AppHost
     from .runners.mapping import Submit
     from .runners.transitions import Call
@@ -110,6 +111,8 @@ class AppExecutor:
             check_keywords(fn, kwargs)
         if isinstance(fn, JobFunction):
             options = options.over(fn.job_options)
+        if options.on_duplicate is not None:
+            options.check_complete()
         if not self._is_config_checked:
             self._check_config()
         host = self.host
@@ -124,12 +127,9 @@ class AppExecutor:
         future: JobFuture[T] = JobFuture(item)
         for callback in self._default_callbacks:
             future.add_done_callback(callback)
-        if options.group is not None:
-            options.group.add(future)
         if wait is _BY_OPTIONS:
             wait = options.queue_timeout or 0
-        self._put(item, (future, fn, args, kwargs), options, wait=wait, may_hold=may_hold)
-        return future
+        return self._put(item, (future, fn, args, kwargs), options, wait=wait, may_hold=may_hold)
 
     def _put(
         self,
@@ -139,7 +139,8 @@ class AppExecutor:
         *,
         wait: float | None,
         may_hold: bool,
-    ) -> None:
+    ) -> JobFuture[Any]:
+        """Put the job in, and return its future, or the one that is stored under its key."""
         host, key, delay = self.host, options.key, options.delay
         dispatch, admission = host.dispatch, host.queue.admission
         if host.inline:
@@ -151,7 +152,12 @@ class AppExecutor:
         try:
             # Once stored, the future can be found, and the job cancelled, by its key.
             if key is not None:
-                self._store(key, call[0])
+                stored = self._store(key, call[0], options.on_duplicate or "raise")
+                if stored is not None:
+                    item.release()
+                    return stored
+            if options.group is not None:
+                options.group.add(call[0])
             if is_bounded and not may_hold:
                 dispatch.room.reserve(item, wait, is_delayed=delay is not None)
                 dispatch.check_open()
@@ -170,6 +176,7 @@ class AppExecutor:
                 dispatch.room.give_back(item)
             self._take_back(item, call[0], is_announced=is_announced)
             raise
+        return call[0]
 
     def _check_config(self) -> None:
         # Here, at the first job, and not where it is read: no thread but this one can raise it.
@@ -187,12 +194,15 @@ class AppExecutor:
         if is_announced:
             on_transition(self.host, item, "pending", "cancelled")
 
-    def _store(self, key: Hashable, future: JobFuture[Any]) -> None:
-        self.futures.add(key, future)
-        if self.host.queue.admission.is_bounded:
+    def _store(
+        self, key: Hashable, future: JobFuture[Any], on_duplicate: OnDuplicate
+    ) -> JobFuture[Any] | None:
+        stored = claim(self.futures, key, future, on_duplicate)
+        if stored is None and self.host.queue.admission.is_bounded:
             # The plain method: it needs no app context.
             forget = partial(_forget_if_never_in, self.futures, key, future.job)
             concurrent.futures.Future.add_done_callback(future, forget)
+        return stored
 
     def _set_call(self, item: WorkItem, fn: Callable[..., Any], *, is_coroutine: bool) -> None:
         """Have *item* make the call where it is to be made: on a loop, or in another process."""

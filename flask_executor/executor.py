@@ -192,9 +192,13 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
         :param queue_timeout: seconds to wait for admission if ``EXECUTOR_MAX_PENDING`` jobs wait
             already, before `QueueFull`; None for 0 with `submit`, no limit with `submit_async`
+        :param on_duplicate: what happens if a future is stored under *key* already: "raise", the
+            default, raises `DuplicateKey`; "return" submits no job and returns the stored future;
+            "replace" does as "raise" while that job has not ended, and replaces its future after
         :param retry: has a job that fails run again
         :raises TypeError: if *retry* is no `Retry`, or one of the three times is not a number
-        :raises ValueError: if *timeout* is not above 0, or one of the others is below 0
+        :raises ValueError: if *timeout* is not above 0, one of the other times is below 0, or
+            *on_duplicate* is another string
         """
         options = OptionValues(
             key=key,

@@ -49,7 +49,7 @@ class AsyncBlock:
         """Settle those of this loop whose jobs have ended: it may not have come to them."""
         for waiter in waiters:
             if waiter.get_loop() is self._task.get_loop():
-                waiter.settle()
+                waiter.settle_if_ended()
 
     async def settle(self, *, was_aborted: bool) -> asyncio.CancelledError | None:
         """Take back the cancellation that the group has asked for; return one of somebody else.

@@ -28,6 +28,10 @@ class Source(Protocol):
         """Whether the job was cancelled."""
         ...
 
+    def done(self) -> bool:
+        """Whether the job has ended."""
+        ...
+
     def _drop_waiter(self, waiter: AsyncioJobFuture[Any]) -> None: ...
     def _peek(self) -> tuple[Any, BaseException | None]: ...
     def _take_results(self) -> list[Any]: ...
@@ -81,6 +85,11 @@ class AsyncioJobFuture(asyncio.Future[T]):
             # Keep the source: it logs an exception unless it is told that somebody retrieved it.
             self.set_exception(_awaitable_exception(exception))
             self._log_traceback = False
+
+    def settle_if_ended(self) -> None:
+        """Do as `settle` does, if the job has ended; called in the loop's thread."""
+        if self._source is not None and self._source.done():
+            self.settle()
 
     def result(self) -> T:
         """Return the job's result, or raise its exception.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from .future import JobFuture
+    from .options import OnDuplicate
     from .state import State
 
 
@@ -68,9 +69,24 @@ class FutureCollection:
                 f"{kind_of(future)} cannot be stored; expected a concurrent.futures.Future"
             )
         check_key(key)
+        self._claim(key, future)
+
+    def _claim(
+        self,
+        key: Hashable,
+        future: concurrent.futures.Future[Any],
+        on_duplicate: OnDuplicate = "raise",
+    ) -> JobFuture[Any] | None:
         with self._lock:
-            if key in self._futures:
-                raise _duplicate(key, self._futures[key])
+            stored = self._futures.get(key)
+            if stored is not None:
+                if on_duplicate == "return":
+                    return cast("JobFuture[Any]", stored)
+                if on_duplicate == "raise" or not stored.done():
+                    raise _duplicate(key, stored, on_duplicate)
+                # Put in anew: the order is that of the submissions.
+                del self._futures[key]
+                self._done.pop(key, None)
             self._futures[key] = future
             dropped = self._take_excess()
         # The stdlib's method: an executor's own book-keeping needs no app context.
@@ -79,6 +95,7 @@ class FutureCollection:
         if self._on_drop is not None:
             for each in dropped:
                 self._on_drop(each)
+        return None
 
     def _after_fork(self) -> None:
         """Note which futures are done; in a forked process, where they fail without callbacks."""
@@ -177,14 +194,30 @@ class FutureCollection:
         return dropped
 
 
-def _duplicate(key: Hashable, stored: concurrent.futures.Future[Any]) -> DuplicateKey:
+def _duplicate(
+    key: Hashable, stored: concurrent.futures.Future[Any], on_duplicate: OnDuplicate
+) -> DuplicateKey:
     name = getattr(stored, "name", None)
     whose = "" if name is None else f", that of the job {name!r}"
-    error = DuplicateKey(
-        f"a future is stored under this key already{whose}; pop it first, or use another key"
-    )
+    advice = "pop it first, or use another key"
+    if on_duplicate == "replace":
+        advice = "it can be replaced once it has ended"
+    error = DuplicateKey(f"a future is stored under this key already{whose}; {advice}")
     error.key = key
     return error
+
+
+def claim(
+    futures: FutureCollection, key: Hashable, future: JobFuture[Any], on_duplicate: OnDuplicate
+) -> JobFuture[Any] | None:
+    """Keep *future* under *key*; or return the future that has the key, to be used instead.
+
+    Of threads that claim a key at the same time, one gets it.
+
+    :param on_duplicate: see `Executor.options`
+    :raises DuplicateKey: if a future is stored under *key*; for "replace", if it is not done
+    """
+    return futures._claim(key, future, on_duplicate)
 
 
 def stored_in(futures: FutureCollection) -> list[concurrent.futures.Future[Any]]:

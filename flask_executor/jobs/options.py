@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from ..messages.shown import shown_setting
 from ..settings import check_timeout, check_wait
 from .retry import check_retry
 
@@ -62,6 +63,11 @@ class OptionValues:
         check_wait("queue_timeout", queue_timeout)
         check_retry(retry)
         hash(key)
+        if on_duplicate is not None and on_duplicate not in get_args(OnDuplicate):
+            raise ValueError(
+                f"on_duplicate is {shown_setting(on_duplicate)}; expected 'raise', 'return' or "
+                "'replace'"
+            )
         self.key = key
         self.timeout = timeout
         self.delay = delay
@@ -70,6 +76,17 @@ class OptionValues:
         self.retry = retry
         self.after = after
         self.group = group
+
+    def check_complete(self) -> None:
+        """Refuse options that need another one, which is not given.
+
+        :raises TypeError: if *on_duplicate* is given without a key
+        """
+        if self.on_duplicate is not None and self.key is None:
+            raise TypeError(
+                f"on_duplicate={self.on_duplicate!r} is for a job with a key, and there is none; "
+                "give one: options(key=...), or submit_stored(key, fn, *args)"
+            )
 
     def over(self, other: OptionValues) -> OptionValues:
         """These options, and those of *other* that are not given here."""

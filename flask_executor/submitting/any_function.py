@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ..aio.mailbox import Mailbox
-from ..jobs.future import waiter_of
+from ..jobs.foreign import waiter_of_stored
 from .mapping import Mapper
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Submitter(Mapper):
         :raises NotInitialised: if there is no app to work for
         :raises ExecutorClosed: after `shutdown`, or while the interpreter ends
         :raises QueueFull: if ``EXECUTOR_MAX_PENDING`` jobs wait already
-        :raises DuplicateKey: if a future is stored under the key of the options
+        :raises DuplicateKey: if a future is stored under the key of the options; with
+            ``on_duplicate="return"``, that future is returned instead
         :raises RuntimeError: if no thread can be started, and there is no worker
         """
         return self._here().submit(fn, args, kwargs, self._options)
@@ -70,7 +71,7 @@ class Submitter(Mapper):
         """
         mailbox = Mailbox.of_running_loop()  # Without a loop, it raises before the job starts.
         future = self._here().submit(fn, args, kwargs, self._options, may_hold=True)
-        waiter = waiter_of(future, mailbox)
+        waiter = waiter_of_stored(future, mailbox)
         if self._options.group is not None:
             self._options.group.add_waiter(waiter)
         return waiter

@@ -470,3 +470,22 @@ say("parent:", answer.text)
     in_child, in_parent = lines
     assert in_child.startswith("child: this process was forked from the one that serves the")
     assert in_parent == "parent: ada"
+
+
+def test_a_key_of_the_parents_job_can_be_replaced_in_the_child() -> None:
+    program = """
+future = executor.submit_stored("report", hold)
+started.acquire()
+
+def check():
+    submitter = executor.options(key="report", on_duplicate="return")
+    assert submitter.submit(pow, 2, 3) is future
+    assert isinstance(future.exception(), InheritedJob)
+    submitter = executor.options(key="report", on_duplicate="replace")
+    say(submitter.submit(pow, 2, 3).result(20))
+
+fork(check)
+executor.drain()
+say(executor.futures.get("report") is future)
+"""
+    assert run(program) == ["8", "held ran", "True"]
