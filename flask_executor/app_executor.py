@@ -24,6 +24,7 @@ from .messages.shown import name_of
 from .queue.queue import known, stats_of
 from .queue.workers import current_worker
 from .runners.coroutines import call_coroutine_function
+from .runners.later import event_of
 from .runners.mapping import Results, result_of, results_of_chunk
 from .runners.transitions import on_transition
 from .threads.fork import call_in_forked_children
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from .aio.loop import LoopThread
     from .context.scope import Scope
+    from .events.waiting import Event
     from .jobs.collection import FutureCollection
     from .jobs.options import OnDuplicate
     from .runners.host import AppHost
@@ -113,6 +115,7 @@ class AppExecutor:
             options = options.over(fn.job_options)
         if options.on_duplicate is not None:
             options.check_complete()
+        event = None if options.after is None else event_of(options.after)
         if not self._is_config_checked:
             self._check_config()
         host = self.host
@@ -121,7 +124,7 @@ class AppExecutor:
         scope = scope or host.capture()
         item = WorkItem(host, scope, fn, args, kwargs, options.key, options.timeout)
         if is_coroutine or not host.in_process:
-            self._set_call(item, fn, is_coroutine=is_coroutine)
+            self._set_call(item, fn, is_coroutine=is_coroutine, is_later=event is not None)
         if options.retry is not None:
             item.retry = Retrying(options.retry, scope, item.fn, item.args)
         future: JobFuture[T] = JobFuture(item)
@@ -129,13 +132,15 @@ class AppExecutor:
             future.add_done_callback(callback)
         if wait is _BY_OPTIONS:
             wait = options.queue_timeout or 0
-        return self._put(item, (future, fn, args, kwargs), options, wait=wait, may_hold=may_hold)
+        call = (future, fn, args, kwargs)
+        return self._put(item, call, options, event, wait=wait, may_hold=may_hold)
 
     def _put(
         self,
         item: WorkItem,
         call: Call,
         options: OptionValues,
+        event: Event | None,
         *,
         wait: float | None,
         may_hold: bool,
@@ -145,9 +150,10 @@ class AppExecutor:
         dispatch, admission = host.dispatch, host.queue.admission
         if host.inline:
             delay = None
-        is_bounded = admission.is_bounded and (delay is not None or not item.runs_on_loop)
+        is_delayed = delay is not None or event is not None
+        is_bounded = admission.is_bounded and (is_delayed or not item.runs_on_loop)
         has_pool = host.pool.pool is not None  # asked here, as nearly every job finds it open
-        is_open = has_pool or dispatch.open_for(item, delay, is_awaited=may_hold)
+        is_open = has_pool or dispatch.open_for(item, is_delayed=is_delayed, is_awaited=may_hold)
         is_announced = False
         try:
             # Once stored, the future can be found, and the job cancelled, by its key.
@@ -159,7 +165,7 @@ class AppExecutor:
             if options.group is not None:
                 options.group.add(call[0])
             if is_bounded and not may_hold:
-                dispatch.room.reserve(item, wait, is_delayed=delay is not None)
+                dispatch.room.reserve(item, wait, is_delayed=is_delayed)
                 dispatch.check_open()
             if key is None or item.is_pending():
                 is_announced = True
@@ -170,6 +176,7 @@ class AppExecutor:
                 may_hold=may_hold and is_bounded,
                 hold_timeout=options.queue_timeout,
                 is_open=is_open,
+                later=None if event is None else host.later.add(item, delay, event),
             )
         except BaseException:
             if is_bounded:
@@ -204,7 +211,9 @@ class AppExecutor:
             concurrent.futures.Future.add_done_callback(future, forget)
         return stored
 
-    def _set_call(self, item: WorkItem, fn: Callable[..., Any], *, is_coroutine: bool) -> None:
+    def _set_call(
+        self, item: WorkItem, fn: Callable[..., Any], *, is_coroutine: bool, is_later: bool
+    ) -> None:
         """Have *item* make the call where it is to be made: on a loop, or in another process."""
         host = self.host
         if not host.in_process:
@@ -213,7 +222,7 @@ class AppExecutor:
             item.kwargs = None
             if is_coroutine and item.timeout is not None:
                 item.timeout += GRACE  # over there it is cancelled in time, and then cleans up
-        elif host.has_loop():
+        elif host.has_loop() and not (host.inline and is_later):
             item.runs_on_loop = True
         else:
             item.args = (item.name, item.timeout, fn, *item.args)

@@ -44,6 +44,7 @@ from .runners.closing import (
     shutdown,
 )
 from .runners.host import AppHost
+from .runners.later import refuse_before_response
 from .settings import Settings, check_name, check_seconds, extension_key
 from .submitting.any_function import Submitter
 from .threads.sync_threads import leave_threads_of_submitter
@@ -195,10 +196,15 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
         :param on_duplicate: what happens if a future is stored under *key* already: "raise", the
             default, raises `DuplicateKey`; "return" submits no job and returns the stored future;
             "replace" does as "raise" while that job has not ended, and replaces its future after
+        :param after: an event that the job waits for: "response", until the response to the current
+            request has been sent; a SQLAlchemy session, or an object that stands for one, until
+            its next commit. The job is cancelled if the view raises, or the transaction is rolled
+            back
         :param retry: has a job that fails run again
-        :raises TypeError: if *retry* is no `Retry`, or one of the three times is not a number
+        :raises TypeError: if *retry* is no `Retry`, *after* no session, or one of the three times
+            not a number
         :raises ValueError: if *timeout* is not above 0, one of the other times is below 0, or
-            *on_duplicate* is another string
+            *on_duplicate* or *after* is another string
         """
         options = OptionValues(
             key=key,
@@ -362,25 +368,30 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
 
         :param timeout: seconds to wait; None for no limit
         :raises WaitTimeout: if jobs are left after that time
-        :raises RuntimeError: inside a job that it would wait for
+        :raises RuntimeError: inside a job that it would wait for, and in a request for whose
+            response a job waits
         """
         check_seconds("timeout", timeout)
         hosts = self._hosts(refused_in_job="drain")
         refuse_on_loop(hosts, "drain()", "await drain_async()")
+        refuse_before_response(hosts, "drain()")
         warn_if_blocking("drain()", "every job has ended; await drain_async() instead")
         drain(hosts, timeout)
 
     async def drain_async(self, timeout: float | None = None) -> None:
         """Do as `drain` does without blocking the event loop."""
         check_seconds("timeout", timeout)
-        await drain_async(self._hosts(refused_in_job="drain"), timeout)
+        hosts = self._hosts(refused_in_job="drain")
+        refuse_before_response(hosts, "drain_async()")
+        await drain_async(hosts, timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs. In an app context this affects that app, otherwise all apps.
 
         :param wait: whether to wait for the jobs that are left, for at most
             ``EXECUTOR_SHUTDOWN_TIMEOUT``; jobs left after that time are cancelled and logged
-        :param cancel_futures: whether to cancel the jobs that have not started; else they run
+        :param cancel_futures: whether to cancel the jobs that have not started; else they run, but
+            for those that wait for a response or a commit
         :raises RuntimeError: inside a job that it would wait for
         """
         if has_request_context():

@@ -20,13 +20,13 @@ from ..threads.sync_threads import (
     leave_threads_of_submitter,
 )
 from .body import share_body
-from .request import MERGED, REQUEST_VARS, request_context
+from .request import MERGED, REQUEST_VARS, request_context, request_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from contextvars import ContextVar
 
-    from flask import Flask
+    from flask import Flask, Request
     from flask.ctx import AppContext
 
     from ..settings import Settings
@@ -44,9 +44,10 @@ class Scope:
     :param context: the contextvars; the app context is in them between `push` and `pop`
     :param g_values: the values that ``g`` starts with
     :param request: the request, session and URL adapter to carry, if the contextvars do not
+    :param of_request: the request that the caller serves, if the job sees it
     """
 
-    __slots__ = ("_app", "_g_values", "_pushed", "_request", "context")
+    __slots__ = ("_app", "_g_values", "_pushed", "_request", "context", "of_request")
 
     def __init__(
         self,
@@ -54,16 +55,19 @@ class Scope:
         context: Context,
         g_values: dict[str, Any] | None = None,
         request: dict[str, Any] | None = None,
+        of_request: Request | None = None,
     ) -> None:
         self._app = app
         self.context: Context = context
+        self.of_request: Request | None = of_request
         self._g_values = g_values
         self._request = request
         self._pushed: AppContext | None = None
 
     def copy(self) -> Scope:
         """A new scope that starts as this one did, for another piece of code."""
-        return Scope(self._app, self.context.copy(), self._g_values, self._request)
+        context = self.context.copy()
+        return Scope(self._app, context, self._g_values, self._request, self.of_request)
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Call *fn* in the contextvars and in an app context, which ends with the call."""
@@ -177,6 +181,7 @@ def capture(app: Flask, settings: Settings) -> Scope:
         context,
         _g_values(app, settings.copy_g),
         _merged_request() if MERGED and with_request else None,
+        request_or_none() if with_request else None,
     )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from ..aio.mailbox import Mailbox
 from ..aio.running import running_loop, warn_if_blocking
 from ..aio.waiter import AsyncioJobFuture
+from ..events.response import waiting_here
 from ..exceptions import WaitTimeout
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition
@@ -278,10 +279,19 @@ class JobFuture(concurrent.futures.Future[T]):
                 warn_if_blocking(what, f"the job {self.name!r} ends; await the future instead")
             job = running_job.get(None)
             if not isinstance(job, WorkItem):
+                if timeout is None:
+                    self._check_not_after_response(what)
                 return wait(timeout)
             return job.host.wait(self, wait, timeout)
         finally:
             del self, wait  # as in `result`
+
+    def _check_not_after_response(self, what: str) -> None:
+        if any(each.item is self.job for each in waiting_here()):
+            raise RuntimeError(
+                f"{what} would never end: the job {self.name!r} starts after the response of this "
+                "request"
+            )
 
     def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
         return WaitTimeout(

@@ -32,6 +32,7 @@ R = TypeVar("R")
 # new         the submitting call it is admitted, or has to wait for room
 # held        the admission       there is room, or its time to wait for that is up
 # delayed     the clock           it is due; also a job that waits for its next attempt
+#             or an event         the event, a response or a commit, has come
 # assigned    its worker          the worker, which was started for it, claims it
 # ready       the ready queue     a worker claims it
 # on_loop     the event loop      its task is started
@@ -247,6 +248,14 @@ class WorkItem(JobInfo):
                 f"this would never end: the job {self.name!r} runs on the event loop that the wait "
                 "for it would block; await the future"
             )
+
+    def is_outside(self, request: object) -> bool:
+        """Whether *request* is another one than that in which this job, which runs, was submitted.
+
+        A job may send a request to its own app, with a test client.
+        """
+        scope = self.scope
+        return scope is not None and request is not None and scope.of_request is not request
 
     def is_cancelled(self) -> bool:
         """Whether it was cancelled, before or while it ran."""

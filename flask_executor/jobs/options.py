@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from ..events.commit import is_session
 from ..messages.shown import shown_setting
 from ..settings import check_timeout, check_wait
 from .retry import check_retry
@@ -77,6 +78,13 @@ class OptionValues:
         self.after = after
         self.group = group
 
+        _check_after(self.after)
+        if self.after == "response" and self.group is not None:
+            raise TypeError(
+                "a group cannot have jobs with after='response': the group would wait for them, "
+                "and they for the end of the view; submit them with the executor"
+            )
+
     def check_complete(self) -> None:
         """Refuse options that need another one, which is not given.
 
@@ -103,6 +111,16 @@ class OptionValues:
     def with_timeout(self, timeout: float) -> OptionValues:
         """These options with another timeout."""
         return OptionValues(timeout=timeout).over(self)
+
+
+def _check_after(after: object) -> None:
+    if after is None or (isinstance(after, str) and after == "response") or is_session(after):
+        return
+    error = ValueError if isinstance(after, str) else TypeError
+    raise error(
+        f"after is {shown_setting(after)}; expected 'response', or a session of SQLAlchemy: a "
+        "Session, a scoped_session or an AsyncSession, such as db.session"
+    )
 
 
 NO_OPTIONS = OptionValues()

@@ -11,7 +11,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..exceptions import ExecutorClosed
-from .closing import Deadline, close_queue, give_up, summary_of_unfinished, wait_or_give_up
+from .closing import (
+    Deadline,
+    cancel_later,
+    close_queue,
+    give_up,
+    summary_of_unfinished,
+    wait_or_give_up,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -70,6 +77,7 @@ def _finish(host: Runtime, end: _End) -> None:
     idle = host.queue.idle()
     try:
         close_queue(host)
+        cancel_later(host)
         if not end.is_interrupted:
             _announce_wait(host, idle, end.deadline)
             wait_or_give_up(host, idle, end.deadline)

@@ -36,11 +36,14 @@ class Deadline:
 def shutdown(host: Runtime, *, wait: bool, cancel_futures: bool, deadline: Deadline) -> None:
     """Take no more jobs; pending jobs still run, unless *cancel_futures* is set.
 
+    Jobs that wait for a response or a commit are cancelled in any case, and logged.
+
     The wait ends after ``EXECUTOR_SHUTDOWN_TIMEOUT``: jobs that are left are given up and logged.
     """
     close_queue(host)
     if cancel_futures:
         _cancel_pending(host)
+    cancel_later(host)
     idle = host.queue.idle()
     if not wait:
         idle.add_done_callback(lambda _: host.close(wait=False))
@@ -66,6 +69,13 @@ def close_queue(host: Runtime) -> None:
         admit()  # The submitters will find the queue closed.
     end_all_waiting(host)
     host.queue.tell_if_idle()
+
+
+def cancel_later(host: Runtime) -> None:
+    """Cancel the jobs that wait for a response or a commit, and log which; it may never come."""
+    if cancelled := host.later.cancel_all():
+        why = "cancelled, whose response or commit had not come"
+        _log(host, "Shut down: %s", [_summary(cancelled, "pending ", why)])
 
 
 def wait_or_give_up(host: Runtime, idle: Future[None], deadline: Deadline) -> None:

@@ -7,7 +7,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..aio.running import warn_if_blocking
+from ..aio.running import running_loop, warn_if_blocking
 from ..exceptions import ExecutorClosed
 from ..jobs.outcome import Outcome
 from ..queue.admission import Held
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..jobs.item import WorkItem
     from ..queue.workers import Worker
     from .coroutines import CoroutineRunner
+    from .later import Later
     from .ports import Runtime
 
 
@@ -32,13 +33,13 @@ class Dispatcher:
         self._queue = host.queue
         self._admission = host.queue.admission
 
-    def open_for(self, item: WorkItem, delay: float | None, *, is_awaited: bool) -> bool:
+    def open_for(self, item: WorkItem, *, is_delayed: bool, is_awaited: bool) -> bool:
         """Open the pool, if *item* needs one now.
 
         :param is_awaited: whether an event loop must not wait here
         :returns: False if it would have to, and the pool is to be opened in another thread
         """
-        if not _needs_pool(item, delay):
+        if is_delayed or item.runs_on_loop:
             return True
         if not self._host.pool.is_at_hand():
             if is_awaited:
@@ -55,6 +56,7 @@ class Dispatcher:
         may_hold: bool = False,
         hold_timeout: float | None = None,
         is_open: bool = True,
+        later: Later | None = None,
     ) -> None:
         """Have the job run as soon as a worker is free; on the loop, if it is a coroutine job.
 
@@ -65,15 +67,14 @@ class Dispatcher:
         :param may_hold: whether the job waits for room if there is none; else it is admitted
         :param hold_timeout: seconds that it may wait for room; None for no limit
         :param is_open: the answer of `open_for`
+        :param later: if given, the job waits for an event first, and then for the delay
         :raises ExecutorClosed: if the queue was shut down, or the interpreter ends
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        host = self._host
-        has_timer = item.timeout is not None or (item.retry is not None and not host.inline)
-        if has_timer and not item.runs_on_loop:
-            host.clock.start()  # Later, an error could not be raised here.
-        worker = None
+        if self._needs_clock(item, delay, later):
+            self._host.clock.start()  # Later, an error could not be raised here.
+        worker, is_delayed = None, delay is not None or later is not None
         try:
             with queue.lock:
                 if queue.is_closed:
@@ -82,16 +83,16 @@ class Dispatcher:
                 is_cancelled = item.state == "cancelled"
                 is_held = may_hold and not is_cancelled and not self._admission.may_enter()
                 if is_held:
-                    self._hold(item, delay)
+                    self._hold(item, delay, later)
                 elif not is_cancelled:
                     # Until the pool is open, the job is as one that waits for its time.
-                    worker = queue.enter(item, is_delayed=delay is not None or not is_open)
+                    worker = queue.enter(item, is_delayed=is_delayed or not is_open)
             if is_cancelled:
                 self.room.give_back(item)
             elif is_held:
                 self._limit_hold(item, hold_timeout)
             elif is_open:
-                self._begin(item, delay, worker)
+                self._begin(item, delay, worker, later)
             else:
                 self._host.run_apart(self._put_waiting, item)
         except BaseException as error:
@@ -111,6 +112,17 @@ class Dispatcher:
         elif item.runs_on_loop:
             self._coroutines.put_inline(item)
 
+    def begin_later(self, item: WorkItem, delay: float | None) -> None:
+        """Have *item*, whose event has come, run after *delay* seconds, or at once."""
+        if delay is not None:
+            self._begin(item, delay, None)
+        elif self._host.inline and running_loop() is None:
+            self._put_waiting(item)
+        elif self._host.inline:  # Where a loop runs, a coroutine cannot run in a loop of its own.
+            self._host.run_apart(self._put_waiting, item)
+        else:
+            self._put_waiting_apart(item)
+
     def check_open(self) -> None:
         """Refuse what comes too late; jobs that are being finished may still submit more.
 
@@ -129,10 +141,18 @@ class Dispatcher:
         finally:
             self._end_extra(worker)
 
-    def _hold(self, item: WorkItem, delay: float | None) -> None:
-        due = None if delay is None else time.monotonic() + delay
+    def _needs_clock(self, item: WorkItem, delay: float | None, later: Later | None) -> bool:
+        has_timer = item.timeout is not None or (item.retry is not None and not self._host.inline)
+        return (has_timer and not item.runs_on_loop) or (later is not None and delay is not None)
+
+    def _hold(self, item: WorkItem, delay: float | None, later: Later | None) -> None:
         item.state = "held"
-        self._admission.hold(item, Held(partial(self._admit, item, due), due is not None))
+        if later is not None:
+            held = Held(partial(self._admit_later, item, later), is_delayed=True)
+        else:
+            due = None if delay is None else time.monotonic() + delay
+            held = Held(partial(self._admit, item, due), due is not None)
+        self._admission.hold(item, held)
 
     def _limit_hold(self, item: WorkItem, seconds: float | None) -> None:
         if seconds is not None:
@@ -144,9 +164,17 @@ class Dispatcher:
         """Have *item* fail if it still waits for room, after *timeout* seconds."""
         self._fail_by(self._queue.reject(item), item, self.room.full(timeout))
 
-    def _begin(self, item: WorkItem, delay: float | None, worker: Worker | None) -> None:
+    def _begin(
+        self,
+        item: WorkItem,
+        delay: float | None,
+        worker: Worker | None,
+        later: Later | None = None,
+    ) -> None:
         # It may be called again for a job, by a thread that a signal handler has interrupted in it.
-        if worker is not None:
+        if later is not None:
+            later.enter()
+        elif worker is not None:
             self._begin_worker(worker)
         elif delay is not None:
             self._host.clock.set(
@@ -213,6 +241,16 @@ class Dispatcher:
     def _admit(self, item: WorkItem, due: float | None) -> None:
         self._host.clock.drop(("room", item))
         self._put_waiting_apart(item, None if due is None else max(due - time.monotonic(), 0))
+
+    def _admit_later(self, item: WorkItem, later: Later) -> None:
+        self._host.clock.drop(("room", item))
+        with self._queue.lock:
+            is_pending = item.is_pending()
+            if is_pending:
+                self._queue.enter(item, is_delayed=True)
+        self.room.give_back(item)  # It is in the queue, or will not come.
+        if is_pending:
+            later.enter()
 
     def _put_waiting_apart(self, item: WorkItem, delay: float | None = None) -> None:
         """Do as `_put_waiting` does, in a thread of its own if the pool is to be opened first."""

@@ -25,6 +25,7 @@ from .at_exit import finish_before_exit
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
+from .later import LaterJobs
 from .notices import DroppedFutureNotices, HeldLoopNotices
 from .transitions import on_transition
 
@@ -91,7 +92,7 @@ class AppHost:
             f"{name}-loop",
             settings.loop_factory,
             is_debug=partial(_is_debug, self.find_app),
-            on_start=self._add_exit_hook,
+            on_start=self.add_exit_hook,
             on_held=HeldLoopNotices(self.find_app),
         )
         self.clock: Clock = Clock(self.loop)
@@ -101,7 +102,7 @@ class AppHost:
             settings,
             backend,
             name,
-            on_first_open=self._add_exit_hook,
+            on_first_open=self.add_exit_hook,
             on_open=self.queue.crew.set_size,
         )
         # Runs callbacks and teardown of coroutine and remote jobs. A pool thread must not do that:
@@ -113,6 +114,7 @@ class AppHost:
         )
         self._coroutines = CoroutineRunner(self, call if self.inline else self.loop.call)
         self.dispatch: Dispatcher = Dispatcher(self, self._coroutines)
+        self.later: LaterJobs = LaterJobs(self, self.dispatch.begin_later)
 
     @property
     def app(self) -> Flask:
@@ -278,7 +280,8 @@ class AppHost:
         self.queue.tell_if_idle()
         return is_first
 
-    def _add_exit_hook(self) -> None:
+    def add_exit_hook(self) -> None:
+        """Have the end of the process wait for the jobs."""
         with self.queue.lock:
             if self._has_exit_hook:
                 return

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..queue.queue import JobQueue
     from ..queue.workers import Worker
     from ..settings import Settings
+    from .later import LaterJobs
 
 
 class Dispatch(Protocol):
@@ -35,6 +36,7 @@ class Runtime(Host, Protocol):
     inline: bool
     in_process: bool
     clock: Clock
+    later: LaterJobs
     pool: LazyPool
     queue: JobQueue
     is_inherited: bool
@@ -48,6 +50,9 @@ class Runtime(Host, Protocol):
     def find_app(self) -> Flask | None:
         """The app; None if it is gone."""
         ...
+
+    def add_exit_hook(self) -> None:
+        """Have the end of the process wait for the jobs."""
 
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
         """Run *fn* in a thread of its own, which nothing else can hold up."""

@@ -488,4 +488,19 @@ fork(check)
 executor.drain()
 say(executor.futures.get("report") is future)
 """
-    assert run(program) == ["8", "held ran", "True"]
+    assert sorted(run(program)) == ["8", "True", "held ran"]
+
+
+def test_a_job_that_waits_for_a_response_is_left_to_the_parent() -> None:
+    program = """
+with app.test_request_context():
+    future = executor.options(after="response").submit(hold)
+
+    def check():
+        assert isinstance(future.exception(), InheritedJob)
+
+    fork(check)
+    say(future.state)
+say(future.state)
+"""
+    assert run(program) == ["pending", "cancelled"]

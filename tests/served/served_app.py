@@ -95,6 +95,18 @@ def forget() -> tuple[str, int]:
     return "OK", 202
 
 
+@app.post("/after")
+def after() -> Response:
+    future = executor.options(key="after", after="response").submit(caller)
+
+    def generate() -> Iterator[str]:
+        yield f"{future.state}\n"
+        yield f"{read(pipe)}: {future.state}\n"
+
+    pipe = request.args["pipe"]
+    return Response(generate(), mimetype="text/plain")
+
+
 @app.get("/sent")
 def show_sent() -> list[str]:
     executor.drain(timeout=10)

@@ -253,6 +253,19 @@ executor.shutdown()
     assert done.stderr.count("Shut down after 0.1 s") == 1
 
 
+def test_a_job_whose_response_does_not_come_is_not_waited_for() -> None:
+    done = run("""
+executor = Executor(app)
+app.test_request_context().push()
+executor.options(after="response").submit(say, "ran")
+""")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith(
+        "Shut down: 1 pending job cancelled, whose response or commit had not come (1 say)\n"
+    )
+
+
 def test_an_exit_that_is_interrupted_tells_what_is_lost() -> None:
     done = run("""
 from tests import inside

@@ -67,6 +67,17 @@ def test_a_response_does_not_wait_for_a_job_that_is_submitted_and_forgotten(clie
     assert client.get("/sent").json() == ["sent for Ada at /forget"]
 
 
+def test_a_job_starts_after_the_bytes_of_its_response_have_arrived(client, pipe):
+    with client.stream("POST", "/after", params={"pipe": pipe.name}) as response:
+        lines = response.iter_lines()
+        first = next(lines)
+        pipe.write("last\n")
+        last = list(lines)
+
+    assert (first, last) == ("pending", ["last: pending"])
+    assert client.get("/jobs/after/result").text == "nobody at /after"
+
+
 def test_a_stored_job_is_found_by_later_requests(client, pipe):
     response = client.post("/jobs/report", params={"pipe": pipe.name})
     state = client.get("/jobs/report/state")

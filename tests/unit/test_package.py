@@ -30,6 +30,7 @@ ROOMS = [
     {"signals", "settings", "stats"},
     {"threads"},
     {"context"},
+    {"events"},
     {"aio"},
     {"jobs"},
     {"remote"},
