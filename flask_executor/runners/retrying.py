@@ -49,10 +49,10 @@ def goes_on(
     except RuntimeError:  # Other code runs in these contextvars.
         return False
     item.scope = retry.fresh_scope()
-    item.task = item.reported = None
-    if host.inline:
+    if host.inline:  # Its task tells which loop must not be blocked by a wait for the job.
         go_back_at_once(host.queue, item)
     else:
+        item.task = None  # It keeps the contextvars of the last attempt.
         go_back(host.queue, item, is_needed=host.in_process)
     # Who has cancelled it or closed the queue since the attempt ended, saw a job that runs. From
     # here on it is seen to wait.

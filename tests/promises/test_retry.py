@@ -272,6 +272,24 @@ def test_a_wait_holds_no_worker(app: Flask, executors: MakeExecutor) -> None:
     assert future.cancel()
 
 
+def test_waiting_on_its_loop_for_a_job_that_is_retried_there_is_refused(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    inline = executors(app, type="inline")
+    job = Flaky(1)
+
+    async def view() -> object:
+        future = inline.options(retry=AT_ONCE).submit(job.run_async)
+        while not job.failed.is_set():
+            await asyncio.sleep(0)
+        assert future.state == "pending"
+        with pytest.raises(RuntimeError, match="this would never end"):
+            future.result(None)
+        return await future
+
+    assert asyncio.run(view()) == (2, ())
+
+
 def test_a_job_may_wait_for_one_that_is_retried(app: Flask, executors: MakeExecutor) -> None:
     executor = executors(app, max_workers=1)
     inner = Flaky(2)
@@ -416,6 +434,30 @@ def test_a_job_that_was_retried_keeps_nothing_alive(
     assert kind == "inline" or parcels[-1]() is None
 
 
+def test_a_job_that_waits_keeps_no_contextvars_of_its_last_attempt(
+    executor: Executor, kind: str, no_gc: None
+) -> None:
+    values: list[weakref.ref[Any]] = []
+    held: contextvars.ContextVar[object] = contextvars.ContextVar("held")
+
+    def leave_behind() -> None:
+        value = Flaky(0)
+        values.append(weakref.ref(value))
+        held.set(value)
+
+    job = Flaky(1, on_run=leave_behind)
+    future = executor.options(retry=FAR).submit(fn_of(job, kind))
+    wait_until_it_waits(future, job)
+    assert executor.submit(abs, -1).result(WAIT) == 1  # By then the worker has left the context.
+
+    for _ in range(int(WAIT * 1000)):
+        if values[0]() is None:
+            break
+        threading.Event().wait(0.001)
+    assert values[0]() is None
+    future.cancel()
+
+
 # What is told of it
 
 
@@ -461,6 +503,18 @@ def test_signals_and_log_follow_each_attempt(
         f"Attempt 1 of the job {future.name} ({future.id}) failed with KeyError; "
         "the next one is in 0 s"
     )
+
+
+def test_receivers_do_not_block_the_loop(app: Flask, executor: Executor) -> None:
+    on_loop: list[bool] = []
+
+    def look(*_: object, **__: object) -> None:
+        on_loop.append(inside.loop_thread(app).is_current())
+
+    with job_retried.connected_to(look, app):
+        executor.options(retry=AT_ONCE).submit(Flaky(1).run_async).result(WAIT)
+
+    assert on_loop == [False]
 
 
 def test_the_failure_of_an_earlier_attempt_is_not_logged_as_one_of_the_job(
@@ -552,6 +606,22 @@ def test_a_coroutine_job_that_is_cancelled_as_it_runs_is_not_retried(executor: E
         future.result(WAIT)
 
 
+def test_a_task_that_is_cancelled_from_outside_is_not_retried(executor: Executor) -> None:
+    attempts: list[int] = []
+
+    async def be_cancelled() -> None:
+        attempts.append(current_job.attempt)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    future = executor.options(retry=Retry(3, on=BaseException, delay=0)).submit(be_cancelled)
+
+    assert isinstance(future.exception(WAIT), asyncio.CancelledError)
+    assert attempts == [1]
+
+
 @pytest.mark.parametrize("when", ["as it is announced", "in its teardown"])
 def test_cancel_after_a_failure_that_is_retried_ends_the_wait(
     app: Flask, of_kind: Executor, kind: str, when: str
@@ -632,14 +702,16 @@ def test_shutdown_ends_jobs_that_wait_with_their_last_exception(
     assert (executor.stats().failed, executor.stats().pending) == (1, 0)
 
 
-def test_shutdown_that_cancels_cancels_jobs_that_wait(executor: Executor, kind: str) -> None:
+def test_a_shutdown_that_cancels_has_jobs_that_wait_fail_as_any_other(
+    executor: Executor, kind: str
+) -> None:
     job = Flaky(1)
     future = executor.options(retry=FAR).submit(fn_of(job, kind))
     wait_until_it_waits(future, job)
 
     executor.shutdown(cancel_futures=True)
 
-    assert future.done()
+    assert str(future.exception(WAIT)) == "attempt 1"
     assert job.attempts == [1]
 
 
@@ -660,6 +732,24 @@ def test_after_shutdown_no_further_attempt_begins(of_kind: Executor, kind: str) 
         executor.submit(job.run)
     executor.drain(WAIT)
     assert (job.attempts, executor.stats().failed) == ([1], 1)
+
+
+def test_an_attempt_that_fails_after_shutdown_is_announced_as_the_last(
+    executor: Executor, gate: Gate
+) -> None:
+    told: list[str] = []
+
+    def tell(_: object, *, exception: BaseException, **sent: object) -> None:
+        told.append("retried" if "attempt" in sent else "failed")
+
+    future = executor.options(retry=AT_ONCE).submit(Flaky(1, on_run=gate).run)
+    gate.await_arrival()
+    executor.shutdown(wait=False)
+    with job_retried.connected_to(tell), job_failed.connected_to(tell):
+        gate.open()
+        assert str(future.exception(WAIT)) == "attempt 1"
+
+    assert told == ["failed"]
 
 
 def test_a_next_attempt_that_waits_for_a_worker_does_not_begin_after_shutdown(
