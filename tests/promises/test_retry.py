@@ -85,6 +85,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+where_jobs_wait = pytest.mark.parametrize("kind", ["thread", "coroutine"])
+
+
 @pytest.fixture
 def of_kind(app: Flask, executors: MakeExecutor, kind: str) -> Executor:
     """An executor whose jobs run in a thread, on the loop, or inline."""
@@ -232,6 +235,21 @@ def test_a_group_fails_only_with_the_last_attempt(executor: Executor) -> None:
     with pytest.raises(ExceptionGroup) as caught, executor.group() as group:
         group.options(retry=AT_ONCE).submit(broken.run)
     assert [str(error) for error in caught.value.exceptions] == ["attempt 3"]
+
+
+@pytest.mark.parametrize("type_", ["thread", "inline"])
+def test_a_loop_that_cannot_start_is_told_at_submit_where_jobs_wait(
+    app: Flask, executors: MakeExecutor, type_: str
+) -> None:
+    executor = executors(app, type=type_, loop_factory="builtins:dict")
+    submit = executor.options(retry=AT_ONCE).submit
+
+    if type_ == "inline":
+        assert submit(Flaky(1).run).result(0) == (2, ())
+        return
+    with pytest.raises(TypeError, match="expected an event loop"):
+        submit(Flaky(1).run)
+    assert executor.stats().submitted == 0
 
 
 # Waits
@@ -417,6 +435,7 @@ def test_a_job_that_was_retried_keeps_nothing_alive(
 
     def fail() -> None:
         parcel = Parcel()
+        assert [earlier() for earlier in parcels] == [None] * len(parcels)
         parcels.append(weakref.ref(parcel))
         raise JobError
 
@@ -425,7 +444,7 @@ def test_a_job_that_was_retried_keeps_nothing_alive(
 
     future = of_kind.options(retry=AT_ONCE).submit(fail_later if kind == "coroutine" else fail)
     of_kind.drain(WAIT)
-    # The exceptions of the earlier attempts are gone, with their frames; that of the last is kept.
+    # The exception of each attempt is gone, with its frames, before the next; but for the last.
     assert [parcel() is None for parcel in parcels] == [True, True, False]
     assert isinstance(future.exception(0), JobError)
     del future
@@ -434,6 +453,7 @@ def test_a_job_that_was_retried_keeps_nothing_alive(
     assert kind == "inline" or parcels[-1]() is None
 
 
+@where_jobs_wait
 def test_a_job_that_waits_keeps_no_contextvars_of_its_last_attempt(
     executor: Executor, kind: str, no_gc: None
 ) -> None:
@@ -542,6 +562,7 @@ def test_the_counts_add_up(of_kind: Executor, kind: str) -> None:
     assert seen == [(0, 1, 0, 0, 0)] * 5 + [(0, 0, 1, 0, 0)]
 
 
+@where_jobs_wait
 def test_a_job_that_waits_counts_as_pending(app: Flask, executor: Executor, kind: str) -> None:
     job = Flaky(1)
     future = executor.options(retry=FAR).submit(fn_of(job, kind))
@@ -558,6 +579,7 @@ def test_a_job_that_waits_counts_as_pending(app: Flask, executor: Executor, kind
 # Cancel, timeout, shutdown
 
 
+@where_jobs_wait
 def test_cancel_ends_the_wait(executor: Executor, kind: str) -> None:
     job, cancelled = Flaky(1), []
     future = executor.options(retry=FAR).submit(fn_of(job, kind))
@@ -684,6 +706,7 @@ def test_a_later_attempt_has_its_whole_time(
     assert options.submit(job.run).result(WAIT) == (3, ())
 
 
+@where_jobs_wait
 def test_shutdown_ends_jobs_that_wait_with_their_last_exception(
     executor: Executor, kind: str
 ) -> None:
@@ -702,6 +725,7 @@ def test_shutdown_ends_jobs_that_wait_with_their_last_exception(
     assert (executor.stats().failed, executor.stats().pending) == (1, 0)
 
 
+@where_jobs_wait
 def test_a_shutdown_that_cancels_has_jobs_that_wait_fail_as_any_other(
     executor: Executor, kind: str
 ) -> None:
@@ -767,6 +791,7 @@ def test_a_next_attempt_that_waits_for_a_worker_does_not_begin_after_shutdown(
     executor.shutdown(wait=False)
 
     assert str(future.exception(WAIT)) == "attempt 1"
+    assert inside.count_waiting(app) == 0
     gate.open()
     executor.drain(WAIT)
     assert job.attempts == [1]

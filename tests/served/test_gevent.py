@@ -35,7 +35,7 @@ PREPARATION = """
 
     from flask import Flask
 
-    from flask_executor import Executor, InvalidSetting, NoRunningLoop
+    from flask_executor import Executor, InvalidSetting, NoRunningLoop, Retry
 
     app = Flask("app")
     executor = Executor(app)
@@ -278,6 +278,7 @@ def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():
             lambda: executor.options(delay=0).submit(pow, 2, 3),
             lambda: executor.options(key="key", timeout=5).submit(pow, 2, 3),
             lambda: executor.job(timeout=5)(pow).submit(2, 3),
+            lambda: executor.options(retry=Retry(2)).submit(pow, 2, 3),
         ):
             try:
                 submit()
@@ -288,7 +289,7 @@ def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():
         tell(executor.submit(pow, 2, 3).result())
     """)
 
-    assert told == [*[NO_LOOP] * 6, 0, None, 8]
+    assert told == [*[NO_LOOP] * 7, 0, None, 8]
 
 
 def test_async_views_are_not_run_on_the_executors_own_loop():
