@@ -9,13 +9,15 @@ from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from flask_executor import Executor, FutureCollection, JobFuture
+from flask_executor import Executor, FutureCollection, JobFuture, Retry
 from flask_executor.jobs.future import waiter_of
 from flask_executor.jobs.item import WorkItem
 from flask_executor.jobs.outcome import Outcome
+from flask_executor.jobs.retry import Retrying
 from flask_executor.queue.workers import Worker, current_worker
 from flask_executor.runners.blocked import wait_in_worker
 from flask_executor.runners.ending import end_job
+from flask_executor.runners.retrying import goes_on
 from flask_executor.stats import Counts
 from flask_executor.threads.shared_attempt import SharedAttempt
 
@@ -137,6 +139,11 @@ def replace_start_of_coroutines(
     coroutines = part(app).host._coroutines
     before, coroutines._call = coroutines._call, start
     return before
+
+
+def replace_begin_again(app: Flask, begin_again: Callable[..., object]) -> None:
+    """Have *begin_again* called in place of what starts the next attempt of a job."""
+    part(app).host.dispatch.begin_again = begin_again
 
 
 # The queue
@@ -264,3 +271,15 @@ def end_in_entered_context(app: Flask) -> JobFuture[int]:
     item.claim()
     scope.context.run(end_job, host, item, Outcome("succeeded", 0), scope.context.run)
     return future
+
+
+def goes_on_in_entered_context(app: Flask) -> bool:
+    """Return whether a job is retried whose contextvars other code has entered."""
+    host = part(app).host
+    scope = host.capture()
+    item = WorkItem(host, scope, int, (), {})
+    item.retry = Retrying(Retry(2), scope, int, ())
+    JobFuture(item)
+    item.claim()
+    outcome = Outcome("failed", exception=KeyError())
+    return scope.context.run(goes_on, host, item, outcome, scope.context.run)

@@ -8,6 +8,7 @@ import logging
 import random
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -442,11 +443,19 @@ def test_a_job_that_was_retried_keeps_nothing_alive(
     async def fail_later() -> None:
         fail()
 
-    future = of_kind.options(retry=AT_ONCE).submit(fail_later if kind == "coroutine" else fail)
+    submit = of_kind.options(retry=AT_ONCE).submit
+    value = Parcel()
+    kept = weakref.ref(value)
+    held: contextvars.ContextVar[object] = contextvars.ContextVar("held")
+    context = contextvars.copy_context()
+    context.run(held.set, value)
+    future = context.run(submit, fail_later if kind == "coroutine" else fail)
     of_kind.drain(WAIT)
     # The exception of each attempt is gone, with its frames, before the next; but for the last.
     assert [parcel() is None for parcel in parcels] == [True, True, False]
     assert isinstance(future.exception(0), JobError)
+    del value, context
+    assert kind == "inline" or kept() is None
     del future
 
     # Inline, the frames of the last exception hold the call of `submit`, and that its future.
@@ -505,7 +514,8 @@ def test_signals_and_log_follow_each_attempt(
         receivers.append(receive)
         signal.connect(receive, sender=app)
 
-    future = of_kind.options(retry=Retry(2, delay=0)).submit(fn_of(Flaky(5, KeyError), kind))
+    retry = Retry(2, delay=600 if kind == "inline" else 0)  # Inline, nobody waits.
+    future = of_kind.options(retry=retry).submit(fn_of(Flaky(5, KeyError), kind))
     future.exception(WAIT)
     of_kind.drain(WAIT)
 
@@ -649,12 +659,17 @@ def test_cancel_after_a_failure_that_is_retried_ends_the_wait(
     app: Flask, of_kind: Executor, kind: str, when: str
 ) -> None:
     futures: list[JobFuture[Any]] = []
-    job_submitted.connect(note := lambda _, future, **__: futures.append(future), app)
-    told: list[str] = []
+    told: list[object] = []
     of_kind.add_default_done_callback(lambda f: told.append(f.state))
+
+    def note(_: object, *, future: JobFuture[Any], **__: object) -> None:
+        futures.append(future)
 
     def cancel(*_: object, **__: object) -> None:
         futures[0].cancel()
+
+    def tell(_: object, *, job: Any, **__: object) -> None:
+        told.append(current_app.name if current_job.id == job.id else None)
 
     if when == "in its teardown":
         app.teardown_appcontext(cancel)
@@ -662,12 +677,13 @@ def test_cancel_after_a_failure_that_is_retried_ends_the_wait(
         job_retried.connect(cancel, app)
     job = Flaky(1)
 
-    future = of_kind.options(retry=AT_ONCE).submit(fn_of(job, kind))
+    with job_submitted.connected_to(note), job_cancelled.connected_to(tell):
+        future = of_kind.options(retry=AT_ONCE).submit(fn_of(job, kind))
+        with pytest.raises(CancelledError):
+            future.result(WAIT)
+        of_kind.drain(WAIT)
 
-    with pytest.raises(CancelledError):
-        future.result(WAIT)
-    of_kind.drain(WAIT)
-    assert (job.attempts, told, note and of_kind.stats().cancelled) == ([1], ["cancelled"], 1)
+    assert (job.attempts, told, of_kind.stats().cancelled) == ([1], ["app", "cancelled"], 1)
 
 
 def test_the_timeout_counts_for_each_attempt(executor: Executor) -> None:
@@ -696,6 +712,34 @@ def test_an_overdue_job_in_a_thread_is_not_retried(executor: Executor, gate: Gat
     assert (job.attempts, executor.stats().failed) == ([1], 1)
 
 
+def test_the_timer_of_an_attempt_does_not_end_the_next(app: Flask, executors: MakeExecutor) -> None:
+    executor, seconds = executors(app, type="inline"), 0.5
+    held, let_go, told = threading.Event(), threading.Event(), threading.Event()
+    loop = inside.loop_thread(app)
+
+    def hold() -> None:
+        held.set()
+        assert let_go.wait(WAIT)
+
+    def hold_as_the_timer_is_due(due: float) -> None:
+        while time.monotonic() < due:
+            threading.Event().wait(due - time.monotonic())
+        asyncio.get_running_loop().call_soon(hold)  # and after it, in the same turn, the timer
+
+    def job() -> str:
+        if current_job.attempt == 1:
+            due = time.monotonic() + seconds
+            loop.call(lambda: hold_as_the_timer_is_due(due))
+            assert held.wait(WAIT)
+            raise JobError
+        let_go.set()
+        loop.call(told.set)
+        assert told.wait(WAIT)
+        return "done"
+
+    assert executor.options(timeout=seconds, retry=AT_ONCE).submit(job).result(WAIT) == "done"
+
+
 @pytest.mark.parametrize("type_", ["thread", "inline"])
 def test_a_later_attempt_has_its_whole_time(
     app: Flask, executors: MakeExecutor, type_: str
@@ -708,7 +752,7 @@ def test_a_later_attempt_has_its_whole_time(
 
 @where_jobs_wait
 def test_shutdown_ends_jobs_that_wait_with_their_last_exception(
-    executor: Executor, kind: str
+    app: Flask, executor: Executor, kind: str
 ) -> None:
     job, failed = Flaky(1), []
     future = executor.options(retry=FAR).submit(fn_of(job, kind))
@@ -723,6 +767,28 @@ def test_shutdown_ends_jobs_that_wait_with_their_last_exception(
     assert str(future.exception(0)) == "attempt 1"
     assert (job.attempts, failed) == ([1], [("attempt 1", True)])
     assert (executor.stats().failed, executor.stats().pending) == (1, 0)
+    assert inside.count_waiting(app) == 0
+
+
+@where_jobs_wait
+def test_a_job_that_shutdown_has_ended_is_not_kept_for_its_time(
+    executor: Executor, gate: Gate, kind: str, no_gc: None
+) -> None:
+    job = Flaky(1)
+    future = executor.options(retry=FAR).submit(fn_of(job, kind))
+    wait_until_it_waits(future, job)
+    [running] = gate.occupy(executor)
+    kept = weakref.ref(future.job)
+
+    executor.shutdown(wait=False)
+    assert isinstance(future.exception(WAIT), JobError)
+    del future
+
+    for _ in range(int(WAIT * 1000)):
+        if kept() is None:
+            break
+        threading.Event().wait(0.001)
+    assert (kept(), running.state) == (None, "running")
 
 
 @where_jobs_wait
@@ -795,6 +861,43 @@ def test_a_next_attempt_that_waits_for_a_worker_does_not_begin_after_shutdown(
     gate.open()
     executor.drain(WAIT)
     assert job.attempts == [1]
+
+
+def test_without_a_timer_a_job_ends_with_its_last_exception(
+    app: Flask, executor: Executor, kind: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    # As the interpreter ends, say.
+    job = Flaky(1, on_run=lambda: inside.replace_begin_again(app, refuse))
+
+    future = executor.options(retry=AT_ONCE).submit(fn_of(job, kind))
+
+    assert str(future.exception(WAIT)) == "attempt 1"
+    executor.drain(WAIT)
+    assert executor.stats().failed == 1
+
+
+def test_a_job_whose_contextvars_other_code_has_entered_is_not_retried(
+    app: Flask, executor: Executor
+) -> None:
+    assert inside.goes_on_in_entered_context(app) is False
+
+
+def test_a_signal_handler_that_raises_as_a_job_goes_back_does_not_lose_it(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    executor = executors(app, type="inline")
+    inside.replace_begin_again(app, interrupt)
+
+    future = executor.options(retry=AT_ONCE).submit(Flaky(1).run)
+
+    assert future.result(0) == (2, ())
+    assert executor.stats().succeeded == 1
 
 
 def test_cancelling_a_job_as_it_is_retried_loses_and_doubles_nothing(
