@@ -50,8 +50,10 @@ class Retry:
                 raise TypeError(
                     f"on is {kind_of(kind)}; expected a type of exception, or a tuple of types"
                 )
-        check_wait("delay", self.delay)
-        check_wait("max_delay", self.max_delay)
+        for name, seconds in (("delay", self.delay), ("max_delay", self.max_delay)):
+            check_wait(name, seconds)
+            if seconds is None:
+                raise TypeError(f"{name} is None; expected a number of seconds")
         check_positive("factor", self.factor)
 
     def wait_after(self, attempt: int, error: BaseException) -> float | None:
