@@ -139,11 +139,8 @@ class SharedBody(io.RawIOBase):
         return data
 
 
-def share_body() -> None:
-    """Let jobs read the body of the caller's request, if it has one that nobody has read."""
-    context = request_context()
-    if context is None:
-        return
+def share_body(context: Any) -> None:
+    """Let jobs read the body of the request of *context*, if it has one that nobody has read."""
     request = context.request
     environ = request.environ
     if environ.get("CONTENT_LENGTH") in _NO_BODY and "HTTP_TRANSFER_ENCODING" not in environ:

@@ -20,7 +20,7 @@ from ..threads.sync_threads import (
     leave_threads_of_submitter,
 )
 from .body import share_body
-from .request import MERGED, REQUEST_VARS, request_context, request_or_none
+from .request import MERGED, REQUEST_VARS, request_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -165,10 +165,12 @@ def only_app(apps: Collection[Flask]) -> Flask:
 def capture(app: Flask, settings: Settings) -> Scope:
     """Copy the caller's contexts for a job of *app*, as *settings* say."""
     with_request = settings.push_request_context
+    served = request_context() if with_request else None
     if not settings.push_app_context:
         context = _copy_context_without(REQUEST_VARS | {_cv_app})
     elif with_request:
-        share_body()
+        if served is not None:
+            share_body(served)
         context = copy_context()
     else:
         context = _copy_context_without(REQUEST_VARS)
@@ -180,8 +182,8 @@ def capture(app: Flask, settings: Settings) -> Scope:
         app,
         context,
         _g_values(app, settings.copy_g),
-        _merged_request() if MERGED and with_request else None,
-        request_or_none() if with_request else None,
+        _merged_request(served) if MERGED and served is not None else None,
+        None if served is None else served.request,
     )
 
 
@@ -201,11 +203,8 @@ def _g_values(app: Flask, copy_g: bool | frozenset[str]) -> dict[str, Any] | Non
     return {name: values[name] for name in copy_g if name in values}
 
 
-def _merged_request() -> dict[str, Any] | None:
+def _merged_request(context: Any) -> dict[str, Any]:
     # AppContext.request and .session are read-only, so carry the attributes behind them.
-    context = request_context()
-    if context is None:
-        return None
     return {name: getattr(context, name) for name in ("_request", "_session", "url_adapter")}
 
 

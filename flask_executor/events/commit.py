@@ -40,7 +40,8 @@ class Commits:
         # savepoints around its `submit`. Guarded by _lock.
         self._waiting: dict[Waiting, WeakSet[Any]] = {}
         self._is_committed = False
-        event.listen(session, "after_commit", self._on_commit)
+        # First, as a listener of the app may raise.
+        event.listen(session, "after_commit", self._on_commit, insert=True)
         event.listen(session, "after_soft_rollback", self._on_rollback)
         event.listen(session, "after_transaction_end", self._on_end)
         # A session that is dropped is not closed.

@@ -150,9 +150,11 @@ def pending_response() -> PendingResponse:
 
 
 def waiting_here() -> list[Waiting]:
-    """The jobs that wait for the response of the calling code's request."""
-    context = request_context()
-    pending = None if context is None else vars(context.request).get(_KEY)
+    """The jobs that wait for the response of the calling code's request.
+
+    None in another thread that has a copy of the request's context: the request goes on there.
+    """
+    pending, _context = _own_pending()
     return [] if pending is None else pending.waiting()
 
 

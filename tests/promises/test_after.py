@@ -203,7 +203,8 @@ def test_of_each_kind_of_response_it_starts_at_the_end(
         return answers[kind]()
 
     if testing:
-        body = app.test_client().open("/", method=method).data
+        response = app.test_client().open("/", method=method)  # kept, as a dropped one has ended
+        body = response.data
     else:
         served = Served(app, method=method)
         body = served.read()
@@ -214,6 +215,24 @@ def test_of_each_kind_of_response_it_starts_at_the_end(
         kind.encode() if method == "GET" and kind in {"text", "file", "stream"} else b""
     )
     assert jobs.states() == ["succeeded"]
+
+
+def test_of_a_file_the_end_is_that_of_its_body(app: Flask, executors: MakeExecutor) -> None:
+    jobs = Recorder(executors(app, type="inline"))
+
+    @app.get("/")
+    def view() -> Response:
+        jobs.submit()
+        return send_file(io.BytesIO(b"file"), "text/plain")
+
+    threads = set(threading.enumerate())
+    served = Served(app)  # Here, Werkzeug drops the response, and the server has its body.
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(WAIT)
+
+    assert jobs.futures[0].state == "pending"
+    served.close()
+    assert jobs.futures[0].state == "succeeded"
 
 
 def test_an_async_view_can_submit_it(app: Flask, jobs: Recorder) -> None:

@@ -6,6 +6,7 @@ Here jobs wait at a door, a socket: to wait for a named pipe would hold up all o
 from __future__ import annotations
 
 import socket
+from concurrent.futures import Future
 
 from flask import g, request
 from served_app import app, caller, executor
@@ -51,6 +52,20 @@ def store(key: str) -> tuple[str, int]:
 def drain_and_show() -> list[str]:
     executor.drain(timeout=20)
     return ended
+
+
+@app.post("/after-response")
+def submit_after_response() -> str:
+    return executor.options(key="after", after="response").submit(caller).state
+
+
+@app.get("/await-stored")
+async def await_stored_future() -> str:
+    stored: Future[str] = Future()
+    executor.futures.add("stored", stored)
+    waiter = executor.options(key="stored", on_duplicate="return").submit_async(caller)
+    executor.submit(stored.set_result, "of no job")
+    return await waiter
 
 
 @app.post("/one-at-a-time")
