@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import math
 import os
 from functools import partial
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterable,
         Callable,
-        Hashable,
         Iterable,
         Iterator,
     )
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from .context.scope import Scope
     from .events.waiting import Event
     from .jobs.collection import FutureCollection
-    from .jobs.options import OnDuplicate
     from .runners.host import AppHost
     from .runners.mapping import Submit
     from .runners.transitions import Call
@@ -158,7 +155,13 @@ class AppExecutor:
         try:
             # Once stored, the future can be found, and the job cancelled, by its key.
             if key is not None:
-                stored = self._store(key, call[0], options.on_duplicate or "raise")
+                stored = claim(
+                    self.futures,
+                    key,
+                    call[0],
+                    options.on_duplicate or "raise",
+                    may_be_refused=admission.is_bounded,
+                )
                 if stored is not None:
                     item.release()
                     return stored
@@ -200,16 +203,6 @@ class AppExecutor:
             self.futures.pop(item.key)
         if is_announced:
             on_transition(self.host, item, "pending", "cancelled")
-
-    def _store(
-        self, key: Hashable, future: JobFuture[Any], on_duplicate: OnDuplicate
-    ) -> JobFuture[Any] | None:
-        stored = claim(self.futures, key, future, on_duplicate)
-        if stored is None and self.host.queue.admission.is_bounded:
-            # The plain method: it needs no app context.
-            forget = partial(_forget_if_never_in, self.futures, key, future.job)
-            concurrent.futures.Future.add_done_callback(future, forget)
-        return stored
 
     def _set_call(
         self, item: WorkItem, fn: Callable[..., Any], *, is_coroutine: bool, is_later: bool
@@ -327,13 +320,3 @@ def _inherited(item: WorkItem) -> InheritedJob:
         f"the job {item.name!r} belongs to the process {os.getppid()}, which this one was forked "
         "from, and runs there; submit it here if it is to run here"
     )
-
-
-def _forget_if_never_in(
-    futures: FutureCollection,
-    key: Hashable,
-    item: WorkItem,
-    future: concurrent.futures.Future[Any],
-) -> None:
-    if item.state == "rejected" and futures.get(key) is future:
-        futures.pop(key)

@@ -79,7 +79,6 @@ class PendingResponse:
 
     def on_raised(self) -> None:
         """Cancel the jobs that wait: they were submitted before something has raised."""
-        self._is_complete = False
         for waiting in self._take():
             waiting.cancel()
 
@@ -92,7 +91,7 @@ class PendingResponse:
         """
         self._is_complete = True
         followed: object = response
-        if response.direct_passthrough and has_body:
+        if response.direct_passthrough:
             # Werkzeug hands the body itself to the server, and keeps nothing else.
             followed = ClosingIterator(response.response, self.on_sent)  # type: ignore[arg-type]
             response.response = followed

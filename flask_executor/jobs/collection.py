@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from .future import JobFuture
+    from .item import WorkItem
     from .options import OnDuplicate
     from .state import State
 
@@ -208,16 +209,27 @@ def _duplicate(
 
 
 def claim(
-    futures: FutureCollection, key: Hashable, future: JobFuture[Any], on_duplicate: OnDuplicate
+    futures: FutureCollection,
+    key: Hashable,
+    future: JobFuture[Any],
+    on_duplicate: OnDuplicate,
+    *,
+    may_be_refused: bool,
 ) -> JobFuture[Any] | None:
     """Keep *future* under *key*; or return the future that has the key, to be used instead.
 
     Of threads that claim a key at the same time, one gets it.
 
     :param on_duplicate: see `Executor.options`
+    :param may_be_refused: whether to free the key if the job does not come into the queue
     :raises DuplicateKey: if a future is stored under *key*; for "replace", if it is not done
     """
-    return futures._claim(key, future, on_duplicate)
+    stored = futures._claim(key, future, on_duplicate)
+    if stored is None and may_be_refused:
+        # The plain method: it needs no app context.
+        forget = partial(_forget_if_never_in, futures, key, future.job)
+        concurrent.futures.Future.add_done_callback(future, forget)
+    return stored
 
 
 def stored_in(futures: FutureCollection) -> list[concurrent.futures.Future[Any]]:
@@ -243,3 +255,13 @@ def check_key(key: Hashable) -> None:
         raise TypeError(
             f"{kind_of(key)} cannot be a key: it is unhashable; expected a string, for example"
         ) from None
+
+
+def _forget_if_never_in(
+    futures: FutureCollection,
+    key: Hashable,
+    item: WorkItem,
+    future: concurrent.futures.Future[Any],
+) -> None:
+    if item.state == "rejected" and futures.get(key) is future:
+        futures.pop(key)

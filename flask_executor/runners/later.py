@@ -37,34 +37,40 @@ class Later:
         self._begin = begin
         self._forget = forget
         self._lock = RLock()
-        self._is_over = False  # guarded by _lock, as is the next
+        self._is_over = False  # guarded by _lock, as all below
+        self._has_come = False
         self._is_in_queue = False
 
     def start(self) -> None:
         """Start the job, or have it start once it is in the queue."""
-        if self._end() and self._is_in_queue:
+        if self._end(has_come=True):
             self._begin()
 
     def cancel(self) -> None:
-        """Cancel the job."""
-        if self._end():
-            self.item.cancel()
+        """Cancel the job, wherever it is."""
+        self._end(has_come=False)
 
     def enter(self) -> None:
         """Note that the job is in the queue."""
         with self._lock:
             self._is_in_queue = True
-            is_over = self._is_over
-        if is_over:  # It has waited for room, and the event has come meanwhile.
+            has_come = self._has_come
+        if has_come:  # The job has waited for room, or another thread has committed meanwhile.
             self._begin()
 
-    def _end(self) -> bool:
+    def _end(self, *, has_come: bool) -> bool:
+        """Note whether the event has come, once; return whether the job is to begin now."""
         if self.host.is_inherited:  # The process that this one was forked from runs the job.
             return False
         with self._lock:
-            is_first, self._is_over = not self._is_over, True
+            if self._is_over:
+                return False
+            self._is_over, self._has_come = True, has_come
+            is_in_queue = self._is_in_queue
         self._forget(self)
-        return is_first
+        if not has_come:
+            self.item.cancel()
+        return has_come and is_in_queue
 
 
 class LaterJobs:

@@ -432,12 +432,15 @@ def test_a_before_request_function_that_raises_cancels_it(
     assert jobs.states() == ["cancelled"]
 
 
+@pytest.mark.parametrize("also_for_the_error", [True, False])
 def test_an_after_request_function_that_raises_cancels_it(
-    raising_app: Flask, jobs: Recorder
+    raising_app: Flask, jobs: Recorder, also_for_the_error: bool
 ) -> None:
     @raising_app.after_request
     def fail(response: Response) -> Response:
-        raise LookupError
+        if response.status_code == 200 or also_for_the_error:
+            raise LookupError
+        return response
 
     raising_app.add_url_rule("/", view_func=lambda: jobs.submit().state)
 

@@ -102,6 +102,17 @@ def taken_key(app: Flask, make: MakeExecutor) -> None:
     executor.submit_stored("key", double, 1)
 
 
+def after_response_in_a_job(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    job = executor.job(after="response")(double)
+    in_view(app, lambda: str(executor.submit(lambda: job.submit(1)).result(WAIT)))
+
+
+def result_before_the_response(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    in_view(app, lambda: str(executor.options(after="response").submit(double, 1).result()))
+
+
 def app_of_a_function(app: Flask, make: MakeExecutor) -> None:
     make(app, type="process", app=None).submit(double, 1)
 
@@ -453,6 +464,11 @@ MISTAKES: dict[str, Mistake] = {
     "… takes no argument": lambda app, make: make(app).submit(double, 1, timeout=3),  # type: ignore[call-overload]
     "the key is missing": lambda app, make: make(app).submit_stored(double, 5),  # type: ignore[call-overload]
     "a future is stored": taken_key,
+    "on_duplicate=": lambda app, make: make(app).options(on_duplicate="return").submit(double, 1),
+    "after='response' needs": lambda app, make: make(app).options(after="response").submit(abs, 1),
+    "after='response' is for views": after_response_in_a_job,
+    "a group cannot": lambda app, make: make(app).group().options(after="response"),
+    "… would never end: the job": result_before_the_response,
     "a value of the type … cannot be called; expected a function, …": lambda app, make: make(
         app
     ).job(
