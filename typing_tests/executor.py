@@ -98,6 +98,9 @@ assert_type(executor.options(key=7).submit(add, 2, other=3), JobFuture[int])
 executor.options("key")  # type: ignore[call-arg]
 executor.options(kex="key")  # type: ignore[call-arg]
 executor.options(key=["a", "list"])  # type: ignore[arg-type]
+assert_type(executor.options(key=7, on_duplicate="return").submit(add, 2), JobFuture[int])
+assert_type(executor.options(after="response").submit(add, 2), JobFuture[int])
+executor.options(key=7, on_duplicate="ignore")  # type: ignore[arg-type]
 executor.options(key="key").submit(add, "2")  # type: ignore[call-overload]
 executor.options(key="key").submit_async(add, "2")  # type: ignore[call-overload]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
 from ..threads.conditions import RLock
-from .waiting import call_from_finalizer
+from .waiting import call_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class Commits:
         event.listen(session, "after_soft_rollback", self._on_rollback)
         event.listen(session, "after_transaction_end", self._on_end)
         # A session that is dropped is not closed.
-        finalize(session, call_from_finalizer, self._end).atexit = False
+        finalize(session, self._on_dropped).atexit = False
 
     def add(self, session: Any, waiting: Waiting) -> None:
         """Have *waiting* start at the end of the session's transaction, if that is a commit."""
@@ -71,6 +71,10 @@ class Commits:
         # Not in `_on_commit`: until the end of the transaction, nobody can use the session.
         if transaction.parent is None:
             self._end()
+
+    def _on_dropped(self) -> None:
+        if self._waiting:
+            call_apart(self._end)
 
     def _end(self) -> None:
         """Start the jobs that wait, after a commit; else cancel them."""

@@ -11,7 +11,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..context.request import request_context
 from ..threads.conditions import RLock
-from .waiting import call_from_finalizer
+from .waiting import call_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -98,7 +98,7 @@ class PendingResponse:
         else:
             response.call_on_close(self.on_sent)
         # Some servers and middleware do not close a response: asgiref's WsgiToAsgi drops it.
-        finalize(followed, call_from_finalizer, self._on_dropped).atexit = False
+        finalize(followed, self._on_dropped).atexit = False
         if is_test and has_body and response.is_streamed:
             response.response = _noting_end(response.response, self.on_sent)  # type: ignore[arg-type]
         elif is_test:
@@ -119,11 +119,9 @@ class PendingResponse:
             waiting.start()
 
     def _on_dropped(self) -> None:
-        # Without a teardown, something has raised on the way to the server.
-        if self._is_torn_down:
-            self.on_sent()
-        else:
-            self.on_raised()
+        if self._waiting:
+            # Without a teardown, something has raised on the way to the server.
+            call_apart(self.on_sent if self._is_torn_down else self.on_raised)
 
     def _take(self) -> list[Waiting]:
         with self._lock:

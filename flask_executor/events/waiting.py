@@ -31,7 +31,7 @@ class Event(Protocol):
         """Have *waiting* started, or cancelled."""
 
 
-def call_from_finalizer(fn: Callable[[], None]) -> None:
+def call_apart(fn: Callable[[], None]) -> None:
     """Call *fn* in a thread: a garbage collection may run where a lock is held."""
     try:
         start_thread(UnjoinedThread(fn, ()))
