@@ -590,6 +590,25 @@ def test_the_view_cannot_wait_for_it(
     assert jobs.states() == ["succeeded"]
 
 
+def test_a_thread_with_a_copy_of_the_context_can_wait_for_it(app: Flask, jobs: Recorder) -> None:
+    results = []
+    threads = []
+
+    @app.get("/")
+    def view() -> str:
+        future = jobs.submit()
+        wait = copy_current_request_context(lambda: results.append(future.result()))
+        threads.append(threading.Thread(target=wait))
+        threads[0].start()
+        return ""
+
+    served = Served(app)
+    served.close()
+    threads[0].join(WAIT)
+
+    assert results == ["job"]
+
+
 def test_a_group_cannot_have_it(app: Flask, executor: Executor) -> None:
     job = executor.job(after="response")(pow)
 
@@ -955,6 +974,22 @@ def test_a_session_that_is_dropped_cancels_its_jobs(executor: Executor, database
 
     with pytest.raises(CancelledError):
         future.result(WAIT)
+
+
+def test_a_listener_that_raises_does_not_hide_the_commit(
+    executor: Executor, database: Database
+) -> None:
+    def fail(_: object) -> None:
+        raise LookupError
+
+    with Session(database.engine) as session:
+        event.listen(session, "after_commit", fail)
+        session.add(Row())
+        future = executor.options(after=session).submit(database.count)
+        with pytest.raises(LookupError):
+            session.commit()
+
+    assert future.result(WAIT) == 1
 
 
 def test_many_jobs_leave_nothing_on_their_session(executor: Executor, session: Any) -> None:

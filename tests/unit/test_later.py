@@ -1,0 +1,41 @@
+"""Jobs that wait for an event, while they enter the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_executor import Executor
+from flask_executor.runners.later import Later
+from tests.support import at_once
+
+
+@pytest.mark.slow
+def test_of_an_event_and_an_entry_at_the_same_time_one_begins_the_job(
+    app: Flask, executor: Executor, fast_switching: None
+) -> None:
+    host: Any = app.extensions["flask_executor."].host
+    item: Any = None
+    begun: list[int] = []
+
+    for number in range(100):
+        later = Later(host, item, lambda number=number: begun.append(number), lambda _: None)
+        at_once(later.start, later.enter, later.start)
+
+    assert begun == list(range(100))
+
+
+def test_an_event_that_comes_twice_begins_the_job_once(app: Flask, executor: Executor) -> None:
+    host: Any = app.extensions["flask_executor."].host
+    item: Any = None
+    begun: list[str] = []
+    later = Later(host, item, lambda: begun.append("begun"), lambda _: None)
+
+    later.enter()
+    later.start()
+    later.start()
+    later.cancel()
+
+    assert begun == ["begun"]
