@@ -21,13 +21,12 @@ from .exceptions import AlreadyInitialised, NotInitialised
 from .group import JobGroup
 from .job import Job, JobDecorator
 from .jobs.around import check_around
-from .jobs.collection import FutureCollection, check_key
+from .jobs.collection import FutureCollection
 from .jobs.mistakes import (
     DECORATE,
     check_callable,
     check_callback,
     check_function,
-    refuse_missing_key,
 )
 from .jobs.options import NO_OPTIONS, OptionValues
 from .messages.shown import kind_of
@@ -46,7 +45,7 @@ from .runners.closing import (
 from .runners.host import AppHost
 from .runners.later import refuse_before_response
 from .settings import Settings, check_name, check_seconds, extension_key
-from .submitting.any_function import Submitter
+from .submitting.stored import StoredSubmitter
 from .threads.sync_threads import leave_threads_of_submitter
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ T = TypeVar("T")
 A = TypeVar("A", bound="Callable[[JobInfo], AbstractContextManager[Any]]")
 
 
-class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
+class Executor(StoredSubmitter, concurrent.futures.Executor):  # type: ignore[misc]
     """Runs jobs off the request, in the context of the Flask app.
 
     One executor may serve several apps, each with its own settings, pool and stored futures. It
@@ -122,53 +121,6 @@ class Executor(Submitter, concurrent.futures.Executor):  # type: ignore[misc]
             app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]
         self._apps.add(app)
         prepare_exit(settings)
-
-    @overload
-    def submit_stored(
-        self,
-        key: Hashable,
-        fn: Callable[P, Coroutine[Any, Any, T]],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> JobFuture[T]: ...
-
-    @overload
-    def submit_stored(
-        self, key: Hashable, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> JobFuture[T]: ...
-
-    @overload
-    def submit_stored(
-        self, /, future_key: Hashable, *, fn: Callable[..., Coroutine[Any, Any, T]], **kwargs: Any
-    ) -> JobFuture[T]: ...
-
-    @overload
-    def submit_stored(
-        self, /, future_key: Hashable, *, fn: Callable[..., T], **kwargs: Any
-    ) -> JobFuture[T]: ...
-
-    def submit_stored(self, /, *args: Any, **kwargs: Any) -> JobFuture[Any]:
-        """Do as `submit` does, and keep the future in `futures` under a key.
-
-        Called as ``submit_stored(key, fn, *args, **kwargs)``. As in Flask-Executor 1.0, key and
-        function may also be keywords, ``future_key`` and ``fn``. If both are positional, keywords
-        of these names go to the job.
-
-        :raises DuplicateKey: if a future is stored under the key; the job does not start
-        """
-        given = list(args[:2])
-        for name in ("future_key", "fn")[len(given) :]:
-            if name not in kwargs:
-                if given and callable(given[0]):
-                    refuse_missing_key(given[0])
-                raise TypeError(f"submit_stored() is missing the argument {name!r}")
-            given.append(kwargs.pop(name))
-        key, fn = given
-        if callable(key) and not callable(fn):
-            refuse_missing_key(key)
-        check_key(key)
-        return self._here().submit(fn, args[2:], kwargs, OptionValues(key=key))
 
     def options(
         self,

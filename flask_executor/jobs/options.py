@@ -69,14 +69,14 @@ class OptionValues:
                 f"on_duplicate is {shown_setting(on_duplicate)}; expected 'raise', 'return' or "
                 "'replace'"
             )
-        self.key = key
-        self.timeout = timeout
-        self.delay = delay
-        self.queue_timeout = queue_timeout
-        self.on_duplicate = on_duplicate
-        self.retry = retry
-        self.after = after
-        self.group = group
+        self.key: Hashable | None = key
+        self.timeout: float | None = timeout
+        self.delay: float | None = delay
+        self.queue_timeout: float | None = queue_timeout
+        self.on_duplicate: OnDuplicate | None = on_duplicate
+        self.retry: Retry | None = retry
+        self.after: object = after
+        self.group: Group | None = group
 
         _check_after(self.after)
         if self.after == "response" and self.group is not None:

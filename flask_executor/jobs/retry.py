@@ -50,7 +50,8 @@ class Retry:
                 raise TypeError(
                     f"on is {kind_of(kind)}; expected a type of exception, or a tuple of types"
                 )
-        for name, seconds in (("delay", self.delay), ("max_delay", self.max_delay)):
+        waits: dict[str, object] = {"delay": self.delay, "max_delay": self.max_delay}
+        for name, seconds in waits.items():
             check_wait(name, seconds)
             if seconds is None:
                 raise TypeError(f"{name} is None; expected a number of seconds")
