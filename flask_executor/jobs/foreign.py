@@ -20,6 +20,7 @@ class ForeignFuture:
     """A plain `concurrent.futures.Future`, as the source of an `AsyncioJobFuture`."""
 
     name = "(no job)"
+    _take_results: Any = None  # It is called for the jobs of `map_async` only.
 
     def __init__(self, future: Future[Any]) -> None:
         self._future = future
@@ -38,9 +39,6 @@ class ForeignFuture:
     def _peek(self) -> tuple[Any, BaseException | None]:
         exception = self._future.exception()
         return (self._future.result() if exception is None else None), exception
-
-    def _take_results(self) -> list[Any]:
-        raise NotImplementedError  # It is called for the jobs of `map_async` only.
 
     def _mark_retrieved(self) -> None:
         pass

@@ -504,3 +504,32 @@ with app.test_request_context():
 say(future.state)
 """
     assert run(program) == ["pending", "cancelled"]
+
+
+def test_a_response_that_ends_in_the_child_starts_nothing_there() -> None:
+    program = """
+@app.get("/")
+def view():
+    executor.options(after="response").submit(hold)
+    return ""
+
+response = app.test_client().get("/")
+queue = app.extensions["flask_executor."].host.queue
+
+def hold_lock():
+    with queue.lock:
+        started.release()
+        go_on.wait(20)
+
+threading.Thread(target=hold_lock).start()
+started.acquire()
+
+def check():
+    response.close()
+    say("closed")
+
+fork(check)
+response.close()
+executor.drain()
+"""
+    assert run(program) == ["closed", "held ran"]

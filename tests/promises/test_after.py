@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -420,6 +421,14 @@ def test_an_error_handler_can_submit_its_own(raising_app: Flask, jobs: Recorder)
     assert jobs.events == ["report", "report"]
 
 
+def test_a_later_request_without_a_job_may_raise(raising_app: Flask, jobs: Recorder) -> None:
+    raising_app.add_url_rule("/", view_func=lambda: jobs.submit().state)
+    client = raising_app.test_client()
+
+    assert [client.get(path).status_code for path in ("/", "/unknown")] == [200, 404]
+    assert jobs.states() == ["succeeded"]
+
+
 def test_a_before_request_function_that_raises_cancels_it(
     raising_app: Flask, jobs: Recorder
 ) -> None:
@@ -590,6 +599,23 @@ def test_the_view_cannot_wait_for_it(
     assert jobs.states() == ["succeeded"]
 
 
+def test_the_view_can_wait_for_other_jobs(app: Flask, executors: MakeExecutor) -> None:
+    jobs, others = Recorder(executors(app)), executors(app, name="mail")
+
+    @app.get("/")
+    def view() -> str:
+        jobs.submit().cancel()
+        jobs.executor.submit(pow, 2, 3)
+        jobs.executor.drain(WAIT)
+        jobs.submit()
+        others.submit(pow, 2, 3)
+        others.drain(WAIT)
+        return str(jobs.executor.submit(pow, 2, 3).result())
+
+    assert app.test_client().get("/").text == "8"
+    assert jobs.states() == ["cancelled", "succeeded"]
+
+
 def test_a_thread_with_a_copy_of_the_context_can_wait_for_it(app: Flask, jobs: Recorder) -> None:
     results = []
     threads = []
@@ -637,6 +663,8 @@ def test_a_delay_begins_with_the_event(app: Flask, jobs: Recorder) -> None:
     app.add_url_rule("/", view_func=lambda: jobs.submit(delay=WAIT).state)
     served = Served(app)
     future = jobs.futures[0]
+    # The thread of the timer has started: an error would have been raised in the view.
+    assert [thread for thread in threading.enumerate() if thread.name == "executor-app-loop"]
     served.close()
 
     assert future.state == "pending"
@@ -702,18 +730,23 @@ def test_inline_it_runs_in_the_thread_of_the_event(app: Flask, executors: MakeEx
     assert threads == [threading.current_thread()]
 
 
-def test_it_takes_a_place_in_a_bounded_queue(app: Flask, executors: MakeExecutor) -> None:
-    jobs = Recorder(executors(app, max_workers=1, max_pending=1))
+@pytest.mark.parametrize("call", [(pow, 2, 3), (asyncio.sleep, 0, 8)], ids=["fn", "coroutine"])
+def test_it_takes_a_place_in_a_bounded_queue(
+    app: Flask, executors: MakeExecutor, call: tuple[Any, ...]
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    futures = []
 
     @app.get("/")
     def view() -> str:
-        jobs.submit("first")
+        submitter = executor.options(after="response")
+        futures.append(submitter.submit(*call))
         with pytest.raises(QueueFull):
-            jobs.submit("second")
+            submitter.submit(*call)
         return ""
 
     assert app.test_client().get("/").status_code == 200
-    assert jobs.states() == ["succeeded"]
+    assert futures[0].result(WAIT) == 8
 
 
 def test_a_job_that_waits_for_room_does_not_miss_its_event(
@@ -953,6 +986,28 @@ def test_a_block_of_a_transaction_works(executor: Executor, database: Database) 
         assert future.state == "pending"
 
     assert future.result(WAIT) == 1
+
+
+def test_a_job_that_is_waited_for_does_not_start_before_its_commit(
+    app: Flask, executors: MakeExecutor, session: Any
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    box: queue.SimpleQueue[JobFuture[int]] = queue.SimpleQueue()
+
+    async def main() -> list[Any]:
+        waiting = executor.submit(lambda: box.get(timeout=WAIT).result(WAIT))
+        executor.submit(pow, 2, 2)  # There is no room for another one.
+        submitter = executor.options(after=session, key="held")
+        waiter = submitter.submit_async(pow, 2, 3)
+        held: Any = executor.futures.get("held")
+        box.put(held)
+        while held.job.state == "held":  # until the job that waits for it has it admitted
+            await asyncio.sleep(0.001)
+        state = held.state
+        session.commit()
+        return [state, await waiter, await waiting]
+
+    assert asyncio.run(main()) == ["pending", 8, 8]
 
 
 def test_another_thread_may_commit(executor: Executor, database: Database) -> None:

@@ -268,6 +268,24 @@ def test_a_returned_future_does_not_become_a_job_of_the_group(
     asyncio.run(main())
 
 
+def test_a_plain_future_that_was_returned_is_settled_with_its_group(executor: Executor) -> None:
+    plain: Future[int] = Future()
+    executor.futures.add("report", plain)
+
+    async def main() -> list[bool]:
+        is_done = []
+        for outcome in (None, 7):
+            async with executor.group() as group:
+                submitter = group.options(key="report", on_duplicate="return")
+                waiter = submitter.submit_async(double, 2)
+                if outcome:
+                    plain.set_result(outcome)
+            is_done.append(waiter.done())
+        return is_done
+
+    assert asyncio.run(main()) == [False, True]
+
+
 def test_a_job_that_is_refused_by_its_group_leaves_its_key_free(executor: Executor) -> None:
     group = executor.group()
 

@@ -8,8 +8,48 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor
+from flask_executor.events.response import PendingResponse
+from flask_executor.events.waiting import call_apart
 from flask_executor.runners.later import Later
 from tests.support import at_once
+
+
+class Waiting:
+    """Notes what becomes of it."""
+
+    item: Any = None
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def start(self) -> None:
+        self.ends.append("started")
+
+    def cancel(self) -> None:
+        self.ends.append("cancelled")
+
+
+def test_a_response_that_another_thread_sends_meanwhile_is_not_missed() -> None:
+    waiting, pending = Waiting(), PendingResponse(Waiting())
+
+    pending.on_sent()
+    pending.add(waiting)
+
+    assert waiting.ends == ["started"]
+
+
+def test_where_no_thread_can_be_started_a_finalizer_makes_its_call_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("flask_executor.events.waiting.start_thread", refuse)
+    waiting = Waiting()
+
+    call_apart(waiting.start)
+
+    assert waiting.ends == ["started"]
 
 
 @pytest.mark.slow
