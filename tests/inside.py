@@ -17,7 +17,7 @@ from flask_executor.jobs.retry import Retrying
 from flask_executor.queue.workers import Worker, current_worker
 from flask_executor.runners.blocked import wait_in_worker
 from flask_executor.runners.ending import end_job
-from flask_executor.runners.retrying import goes_on
+from flask_executor.runners.retrying import end_waiting, goes_on
 from flask_executor.stats import Counts
 from flask_executor.threads.shared_attempt import SharedAttempt
 
@@ -283,3 +283,8 @@ def goes_on_in_entered_context(app: Flask) -> bool:
     item.claim()
     outcome = Outcome("failed", exception=KeyError())
     return scope.context.run(goes_on, host, item, outcome, scope.context.run)
+
+
+def end_waiting_job(app: Flask, future: JobFuture[Any]) -> None:
+    """End the job as one that waits for its next attempt, as `shutdown` does."""
+    end_waiting(part(app).host, future.job)

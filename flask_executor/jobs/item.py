@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from ..aio.loop import error_of_skipped
 from ..messages.shown import name_of
@@ -217,10 +217,9 @@ class WorkItem(JobInfo):
 
     def set_pending(self) -> None:
         """Have a job that has run be claimed anew, for its next attempt."""
-        future = self.future
-        if future is not None:
-            with future._condition:
-                future._state = PENDING
+        future = cast("JobFuture[Any]", self.future)
+        with future._condition:
+            future._state = PENDING
 
     def is_pending(self) -> bool:
         """Whether nobody has claimed or cancelled it yet."""

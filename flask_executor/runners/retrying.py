@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from .ports import Runtime
 
 
-def begin_there(item: WorkItem) -> None:
+def begin_there(item: WorkItem, retry: Retrying) -> None:
     """Begin an attempt in another process."""
-    retry = item.retry
-    if retry is not None:
-        retry.begin()
-        item.fn, item.args = retry.call_there()
+    retry.begin()
+    item.fn, item.args = retry.call_there()
 
 
 def goes_on(
@@ -112,8 +110,7 @@ def _leads_on(host: Runtime, item: WorkItem, retry: Retrying, outcome: Outcome) 
 
 def _leave(host: Runtime, item: WorkItem, outcome: Outcome) -> None:
     on_transition(host, item, "running", "retrying", outcome)
-    if item.scope is not None:
-        item.scope.pop(outcome.exception)
+    item.scope.pop(outcome.exception)  # type: ignore[union-attr]
 
 
 def _end(host: Runtime, worker: Worker, item: WorkItem, outcome: Outcome) -> None:

@@ -115,7 +115,7 @@ def run_there(host: Runtime, worker: Worker) -> None:
     """
     while (item := host.take(worker)) is not None:
         if item.retry is not None:
-            begin_there(item)
+            begin_there(item, item.retry)
         try:
             pool, sent = host.pool.send(item.fn, item.args, item.kwargs or {})
         except BaseException as error:  # also Ctrl-C: the job has been taken

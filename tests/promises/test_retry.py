@@ -770,6 +770,21 @@ def test_shutdown_ends_jobs_that_wait_with_their_last_exception(
     assert inside.count_waiting(app) == 0
 
 
+def test_a_job_that_is_cancelled_as_shutdown_ends_it_stays_cancelled(
+    app: Flask, executor: Executor
+) -> None:
+    @executor.add_default_done_callback
+    def end_it_too(future: JobFuture[Any]) -> None:
+        inside.end_waiting_job(app, future)
+
+    job = Flaky(1)
+    future = executor.options(retry=FAR).submit(job.run)
+    wait_until_it_waits(future, job)
+
+    assert future.cancel()
+    assert (future.state, executor.stats().failed) == ("cancelled", 0)
+
+
 @where_jobs_wait
 def test_a_job_that_shutdown_has_ended_is_not_kept_for_its_time(
     executor: Executor, gate: Gate, kind: str, no_gc: None
