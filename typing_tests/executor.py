@@ -7,7 +7,7 @@ Each ignored error has to be one, for mypy by `warn_unused_ignores` and for pyri
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_type
@@ -18,8 +18,10 @@ from flask_executor import (
     Executor,
     FutureCollection,
     JobFuture,
+    JobGroup,
     JobInfo,
     Options,
+    Retry,
     Stats,
     current_job,
     job_submitted,
@@ -130,6 +132,24 @@ executor.map(add, 5)  # type: ignore[call-overload]
 executor.map(add, [1], timeout="5")  # type: ignore[call-overload]
 executor.map(add, [1], chunk_size=5)  # type: ignore[call-overload]
 
+# With other options
+
+executor.options(key="key", on_duplicate="return").submit(add, 2)
+executor.options(retry=Retry(3, on=(OSError, ValueError), delay=0.5), after="response")
+executor.options(on_duplicate="returns")  # type: ignore[arg-type]
+executor.options(retry=3)  # type: ignore[arg-type]
+Retry(3, on="OSError")  # type: ignore[arg-type]
+
+# Groups
+
+with executor.group(timeout=0.5) as group:
+    assert_type(group, JobGroup)
+    assert_type(group.submit(add, 2), JobFuture[int])
+    assert_type(group.options(delay=1).submit(add, 2), JobFuture[int])
+    assert_type(group.map(add, [1, 2]), Iterator[int])
+    group.submit(add, "2")  # type: ignore[call-overload]
+executor.group(0.5)  # type: ignore[call-arg]
+
 # The rest
 
 assert_type(executor.futures, FutureCollection)
@@ -194,6 +214,8 @@ async def view() -> None:
     assert_type(executor.map_async(add, [1, 2]), AsyncGenerator[int, None])
     async for value in executor.map_async(add, numbers(), [1], buffersize=3, ordered=False):
         assert_type(value, int)
+    async with executor.group() as group:
+        assert_type(group.submit_async(add, 2), asyncio.Future[int])
     executor.map_async(add, words())  # type: ignore[arg-type]
     executor.map_async(add, 5)  # type: ignore[call-overload]
     assert_type(executor.map_async(add, [1], chunksize=5), AsyncGenerator[int, None])
@@ -208,6 +230,10 @@ async def numbers() -> AsyncIterator[int]:
 
 async def words() -> AsyncIterator[str]:
     yield "1"
+
+
+assert_type(executor.iterate(numbers()), Generator[int, None, None])
+executor.iterate([1, 2])  # type: ignore[arg-type]
 
 
 def awaitable(future: JobFuture[int]) -> Awaitable[int]:

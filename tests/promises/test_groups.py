@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
+import anyio
 import pytest
 from flask import Flask
 
@@ -151,6 +152,45 @@ def test_an_async_group_ends_as_a_task_group(
         lambda: asyncio.run(asyncio.wait_for(in_job_group(executor, case), WAIT))
     ) == (expected)
     executor.drain(WAIT)
+
+
+# Those that need no futures of the jobs: anyio's task group, which is trio's nursery, has none.
+WITHOUT_FUTURES = [
+    one_fails,
+    one_fails_while_the_block_waits,
+    the_caller_cancels_the_block,
+    the_caller_cancels_the_wait,
+]
+
+
+async def in_anyio(case: Callable[[Start], Awaitable[Any]]) -> None:
+    async with anyio.create_task_group() as group:
+        await case(group.start_soon)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", WITHOUT_FUTURES, ids=lambda case: case.__name__)
+def test_an_async_group_ends_as_that_of_anyio(
+    executor: Executor, case: Callable[[Start], Awaitable[Any]]
+) -> None:
+    expected = outcome_of(lambda: asyncio.run(asyncio.wait_for(in_anyio(case), WAIT)))
+
+    found = outcome_of(lambda: asyncio.run(asyncio.wait_for(in_job_group(executor, case), WAIT)))
+    assert found == expected
+
+
+def test_a_group_out_of_time_ends_as_that_of_anyio(executor: Executor) -> None:
+    async def in_anyio() -> None:
+        with anyio.fail_after(0.01):
+            async with anyio.create_task_group() as group:
+                group.start_soon(forever)
+
+    async def in_ours() -> None:
+        async with executor.group(timeout=0.01) as group:
+            group.submit_async(forever)
+
+    for run in (in_anyio, in_ours):
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(run(), WAIT))
 
 
 @pytest.mark.parametrize("case", CASES[1:4], ids=lambda case: case.__name__)
