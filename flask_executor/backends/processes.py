@@ -69,6 +69,7 @@ class ProcessPool(concurrent.futures.Executor):
         self._threads = Threads(max_workers, thread_name_prefix, passes_on_daemon=False)
         self._lock = threading.Lock()  # guards all below
         self._is_shut_down = False
+        self._is_killed = False
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         # Ends the processes when the pool is garbage-collected.
@@ -113,8 +114,12 @@ class ProcessPool(concurrent.futures.Executor):
                 worker.process.kill()
 
     def kill_all(self) -> None:
-        """Kill all processes that run a call; these calls fail with `WorkerDied`."""
+        """Kill all processes that run a call, or start for one; the calls fail with `WorkerDied`.
+
+        So do the calls that come later.
+        """
         with self._lock:
+            self._is_killed = True
             for worker in self._workers - {*self._idle}:
                 worker.is_spent = True
                 worker.process.kill()
@@ -176,18 +181,25 @@ class ProcessPool(concurrent.futures.Executor):
 
     def _take(self) -> _Worker:
         with self._lock:
+            if self._is_killed:
+                raise WorkerDied("the worker processes were killed before one could run the job")
             if self._idle:
                 return self._idle.pop()
             self._forget_ended()
         worker = _Worker(self._context, self._prepare(), self._workers)
-        with self._lock:
-            self._workers.add(worker)
+        self._add(worker)
         try:
             worker.wait_for(READY, "before it could run the job")
         except BaseException:
             worker.stop()
             raise
         return worker
+
+    def _add(self, worker: _Worker) -> None:
+        with self._lock:
+            self._workers.add(worker)
+            if self._is_killed:  # while this one started
+                worker.process.kill()
 
     def _give_back(self, call: _Call, worker: _Worker, *, is_usable: bool) -> None:
         with self._lock:

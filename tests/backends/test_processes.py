@@ -32,6 +32,7 @@ from flask_executor import (
     Retry,
     WorkerDied,
 )
+from flask_executor.backends.processes import ProcessPool
 from tests import inside, remote_app
 from tests.support import ROOT, WAIT, Door, MakeExecutor, app_log
 
@@ -906,3 +907,22 @@ def test_an_overdue_job_that_cannot_be_ended_is_not_retried(
     door.open()
     executor.drain(WAIT)
     assert future.job.attempt == 1
+
+
+# The end
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_process_that_starts_while_all_are_killed_is_killed_too(is_late: bool) -> None:
+    def prepare() -> Callable[[], object]:
+        pool.kill_all()  # just before the process starts
+        return int
+
+    pool = ProcessPool(1, None, None, prepare, "pool")
+    if is_late:
+        pool.kill_all()
+
+    with pytest.raises(WorkerDied, match=r"before (it|one) could run the job"):
+        pool.submit(time.sleep, 1000).result(WAIT)
+
+    pool.shutdown()
