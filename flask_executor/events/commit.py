@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
 from ..threads.conditions import RLock
-from .waiting import call_apart
+from ..threads.pool import run_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,8 @@ class Commits:
             self._end()
 
     def _on_dropped(self) -> None:
-        if self._waiting:
-            call_apart(self._end)
+        if self._waiting:  # Apart, as a garbage collection may run where a lock is held.
+            run_apart(self._end)
 
     def _end(self) -> None:
         """Start the jobs that wait, after a commit; else cancel them."""

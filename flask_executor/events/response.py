@@ -11,7 +11,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ..context.request import request_context
 from ..threads.conditions import RLock
-from .waiting import call_apart
+from ..threads.pool import run_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -120,8 +120,9 @@ class PendingResponse:
 
     def _on_dropped(self) -> None:
         if self._waiting:
-            # Without a teardown, something has raised on the way to the server.
-            call_apart(self.on_sent if self._is_torn_down else self.on_raised)
+            # Apart, as a garbage collection may run where a lock is held. Without a teardown,
+            # something has raised on the way to the server.
+            run_apart(self.on_sent if self._is_torn_down else self.on_raised)
 
     def _take(self) -> list[Waiting]:
         with self._lock:

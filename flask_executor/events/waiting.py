@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-from ..threads.pool import start_thread
-from ..threads.unjoined import UnjoinedThread
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Protocol
 
 
 class Waiting(Protocol):
@@ -29,11 +23,3 @@ class Event(Protocol):
 
     def add(self, waiting: Waiting) -> None:
         """Have *waiting* started, or cancelled."""
-
-
-def call_apart(fn: Callable[[], None]) -> None:
-    """Call *fn* in a thread: a garbage collection may run where a lock is held."""
-    try:
-        start_thread(UnjoinedThread(fn, ()))
-    except (RuntimeError, MemoryError):  # as the interpreter ends
-        fn()

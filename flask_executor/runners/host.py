@@ -19,8 +19,7 @@ from ..queue.clock import Clock
 from ..queue.queue import JobQueue
 from ..queue.workers import current_worker
 from ..threads.conditions import LightFuture
-from ..threads.pool import Threads, start_thread
-from ..threads.unjoined import UnjoinedThread
+from ..threads.pool import Threads, run_apart
 from .at_exit import finish_before_exit
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
@@ -149,10 +148,7 @@ class AppHost:
 
     def run_apart(self, fn: Callable[..., None], *args: Any) -> None:
         """Run *fn* in a thread of its own, which nothing else can hold up."""
-        try:
-            start_thread(UnjoinedThread(fn, args))
-        except (RuntimeError, MemoryError):  # as the interpreter ends
-            fn(*args)
+        run_apart(fn, *args)
 
     def on_cancelled(self, item: WorkItem) -> None:
         """Note that *item* was cancelled while it waited; once, however often it is called."""

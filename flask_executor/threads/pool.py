@@ -138,6 +138,14 @@ def start_thread(thread: threading.Thread) -> None:
         raise errors.pop()
 
 
+def run_apart(fn: Callable[..., object], *args: Any) -> None:
+    """Call *fn* in a thread of its own, which nothing else can hold up."""
+    try:
+        start_thread(UnjoinedThread(fn, args))
+    except (RuntimeError, MemoryError):  # as the interpreter ends
+        fn(*args)
+
+
 def _start(thread: threading.Thread) -> None:
     # If threads inherit their creator's contextvars, this one inherits none.
     Context().run(thread.start)

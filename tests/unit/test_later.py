@@ -9,8 +9,8 @@ from flask import Flask
 
 from flask_executor import Executor
 from flask_executor.events.response import PendingResponse
-from flask_executor.events.waiting import call_apart
 from flask_executor.runners.later import Later
+from flask_executor.threads.pool import run_apart
 from tests.support import at_once
 
 
@@ -44,10 +44,10 @@ def test_where_no_thread_can_be_started_a_finalizer_makes_its_call_itself(
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("flask_executor.events.waiting.start_thread", refuse)
+    monkeypatch.setattr("flask_executor.threads.pool.start_thread", refuse)
     waiting = Waiting()
 
-    call_apart(waiting.start)
+    run_apart(waiting.start)
 
     assert waiting.ends == ["started"]
 
