@@ -31,7 +31,7 @@ from .jobs.mistakes import (
 from .jobs.options import NO_OPTIONS, OptionValues
 from .messages.shown import kind_of
 from .messages.warn import warn_caller
-from .options import Options
+from .options import WithOptions
 from .remote.here import in_worker
 from .runners.at_exit import prepare_exit
 from .runners.closing import (
@@ -66,7 +66,7 @@ T = TypeVar("T")
 A = TypeVar("A", bound="Callable[[JobInfo], AbstractContextManager[Any]]")
 
 
-class Executor(StoredSubmitter, concurrent.futures.Executor):  # type: ignore[misc]
+class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # type: ignore[misc]
     """Runs jobs off the request, in the context of the Flask app.
 
     One executor may serve several apps, each with its own settings, pool and stored futures. It
@@ -121,53 +121,6 @@ class Executor(StoredSubmitter, concurrent.futures.Executor):  # type: ignore[mi
             app.async_to_sync = partial(as_sync, served.loop)  # type: ignore[method-assign]
         self._apps.add(app)
         prepare_exit(settings)
-
-    def options(
-        self,
-        *,
-        key: Hashable | None = None,
-        timeout: float | None = None,
-        delay: float | None = None,
-        queue_timeout: float | None = None,
-        on_duplicate: OnDuplicate | None = None,
-        retry: Retry | None = None,
-        after: object = None,
-    ) -> Options:
-        """Return an object that submits with these options; *fn* keeps all its keywords.
-
-        A job that takes longer than its *timeout* fails with `JobTimeout`. A job in a worker
-        process is ended then, and a coroutine is cancelled. Any other job is asked to stop, and
-        keeps its worker until it stops.
-
-        :param key: keep the future in `futures` under this key
-        :param timeout: seconds that the job may run, not counting its wait for a worker; None for
-            the job's own, or no limit
-        :param delay: seconds to wait before the job may start; the type ``inline`` does not wait
-        :param queue_timeout: seconds to wait for admission if ``EXECUTOR_MAX_PENDING`` jobs wait
-            already, before `QueueFull`; None for 0 with `submit`, no limit with `submit_async`
-        :param on_duplicate: what happens if a future is stored under *key* already: "raise", the
-            default, raises `DuplicateKey`; "return" submits no job and returns the stored future;
-            "replace" does as "raise" while that job has not ended, and replaces its future after
-        :param after: an event that the job waits for: "response", until the response to the current
-            request has been sent; a SQLAlchemy session, or an object that stands for one, until
-            its next commit. The job is cancelled if the view raises, or the transaction is rolled
-            back
-        :param retry: has a job that fails run again
-        :raises TypeError: if *retry* is no `Retry`, *after* no session, or one of the three times
-            not a number
-        :raises ValueError: if *timeout* is not above 0, one of the other times is below 0, or
-            *on_duplicate* or *after* is another string
-        """
-        options = OptionValues(
-            key=key,
-            timeout=timeout,
-            delay=delay,
-            queue_timeout=queue_timeout,
-            on_duplicate=on_duplicate,
-            retry=retry,
-            after=after,
-        )
-        return Options(self._here, options)
 
     def group(self, *, timeout: float | None = None) -> JobGroup:
         """Return a block for jobs that belong together; it ends when all of them have ended.

@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections import Counter
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .aio.block import AsyncBlock
 from .exceptions import GroupTimeout
+from .jobs.failures import counted_names, group_failures, note_failures
 from .jobs.future import wait_until_done, waiter_of
 from .jobs.options import OptionValues
 from .jobs.state import state_of
-from .options import Options
+from .options import WithOptions
 from .settings import check_timeout
-from .submitting.any_function import Submitter
 from .threads.conditions import RLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
     from .aio.waiter import AsyncioJobFuture
     from .app_executor import AppExecutor
     from .jobs.future import JobFuture
-    from .jobs.options import OnDuplicate
-    from .jobs.retry import Retry
     from .queue.clock import Clock
 
 
 __all__ = ["JobGroup"]
 
 
-class JobGroup(Submitter):
+class JobGroup(WithOptions):
     """A ``with`` or ``async with`` block that ends when all its jobs have ended.
 
     Made by `Executor.group`. It has the executor's ways to submit; its jobs may use them, too. Read
@@ -79,30 +75,6 @@ class JobGroup(Submitter):
         self._is_out_of_time = False
         self._unfinished: dict[JobFuture[Any], None] = {}
         self._failed: list[JobFuture[Any]] = []
-
-    def options(
-        self,
-        *,
-        key: Hashable | None = None,
-        timeout: float | None = None,
-        delay: float | None = None,
-        queue_timeout: float | None = None,
-        on_duplicate: OnDuplicate | None = None,
-        retry: Retry | None = None,
-        after: object = None,
-    ) -> Options:
-        """Return an object that submits to this group with options; see `Executor.options`."""
-        values = OptionValues(
-            key=key,
-            timeout=timeout,
-            delay=delay,
-            queue_timeout=queue_timeout,
-            on_duplicate=on_duplicate,
-            retry=retry,
-            after=after,
-            group=self,
-        )
-        return Options(self._find_app_executor, values)
 
     def add(self, future: JobFuture[Any]) -> None:
         """Take in the future of a job that is being submitted.
@@ -251,20 +223,15 @@ class JobGroup(Submitter):
         failed, self._failed = self._failed, []
         if error is not None:
             if failed:
-                with suppress(Exception):  # A frozen dataclass takes no note.
-                    error.add_note(f"Meanwhile, {_summary(failed)}")
+                note_failures(error, _summary(failed))
             return
         if failed:
-            # `exception` notes that the failure need not be logged.
-            errors = [error for future in failed if (error := future.exception()) is not None]
-            raise BaseExceptionGroup(_summary(failed), errors)
+            raise group_failures(_summary(failed), failed)
         if self._is_out_of_time:
             raise GroupTimeout(f"the jobs of a group have not ended within its {self._timeout} s")
 
 
 def _summary(failed: list[JobFuture[Any]]) -> str:
     """Say "3 jobs of a group failed: charge, mail (2 times)"."""
-    counts = Counter(future.name for future in failed)
-    names = [name if n == 1 else f"{name} ({n} times)" for name, n in counts.items()]
     jobs = "1 job" if len(failed) == 1 else f"{len(failed)} jobs"
-    return f"{jobs} of a group failed: {', '.join(names)}"
+    return f"{jobs} of a group failed: {counted_names(failed)}"

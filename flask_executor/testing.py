@@ -7,13 +7,13 @@ futures and contexts as elsewhere. `recorded_jobs` shows which jobs an app submi
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .aio.running import warn_if_blocking
 from .executor import Executor
+from .jobs.failures import counted_names, group_failures, note_failures
 from .jobs.future import unasked_failure
 from .messages.shown import kind_of
 from .runners.closing import drain, refuse_in_job
@@ -102,12 +102,13 @@ def failing_jobs_raise(executor: Executor) -> Generator[None]:
         try:
             yield
         except BaseException as error:
-            _add_note(error, _unasked(futures))
+            if failed := _unasked(futures):
+                note_failures(error, _summary(failed))
             raise
         _wait_for_jobs(hosts)
     failed = _unasked(futures)
     if failed:
-        raise _group(failed)
+        raise group_failures(_summary(failed), failed)
 
 
 def _check_executor(name: str, executor: object) -> None:
@@ -128,21 +129,7 @@ def _unasked(futures: list[JobFuture[Any]]) -> list[JobFuture[Any]]:
     return [future for future in futures.copy() if unasked_failure(future) is not None]
 
 
-def _group(failed: list[JobFuture[Any]]) -> BaseExceptionGroup[BaseException]:
-    # `exception` notes that the failure need not be logged.
-    failures = [future.exception() for future in failed]
-    return BaseExceptionGroup(_summary(failed), [error for error in failures if error is not None])
-
-
-def _add_note(error: BaseException, failed: list[JobFuture[Any]]) -> None:
-    if failed:
-        with suppress(Exception):  # A frozen dataclass takes no note.
-            error.add_note(f"Meanwhile, {_summary(failed)}")
-
-
 def _summary(failed: list[JobFuture[Any]]) -> str:
     """Say "3 jobs failed and nobody asked for their outcome: charge, mail (2 times)"."""
-    counts = Counter(future.name for future in failed)
-    names = [name if n == 1 else f"{name} ({n} times)" for name, n in counts.items()]
     jobs, whose = ("1 job", "its") if len(failed) == 1 else (f"{len(failed)} jobs", "their")
-    return f"{jobs} failed and nobody asked for {whose} outcome: {', '.join(names)}"
+    return f"{jobs} failed and nobody asked for {whose} outcome: {counted_names(failed)}"

@@ -102,11 +102,11 @@ class OptionValues:
             return self
         if self is NO_OPTIONS:
             return other
-        given = {name: getattr(self, name) for name in self.__slots__}
-        others = {name: getattr(other, name) for name in self.__slots__}
-        return OptionValues(
-            **{name: others[name] if given[name] is None else given[name] for name in given}
-        )
+        merged: dict[str, Any] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            merged[name] = getattr(other, name) if value is None else value
+        return OptionValues(**merged)
 
     def with_timeout(self, timeout: float) -> OptionValues:
         """These options with another timeout."""
