@@ -247,7 +247,7 @@ async def report_teardown_later(path: str) -> str:
 
 def drain_own_executor() -> int:
     """Wait for the jobs of the executor inside one of them: in a worker, for none."""
-    executor.drain(20)
+    executor.drain(60)
     return len(list(executor.map(power, range(3))))
 
 
@@ -324,7 +324,7 @@ async def submit_more_async(n: int) -> list[int]:
 
 def wait_at(door: tuple[str, int], result: object = None) -> object:
     """Come to the door and wait there; return the process id if no result is given."""
-    with socket.create_connection(door, 20) as connection:
+    with socket.create_connection(door, 60) as connection:
         connection.recv(1)
     return os.getpid() if result is None else result
 

@@ -18,7 +18,7 @@ from flask import Flask
 from flask_executor import Executor, WorkerDied
 from tests import inside, remote_app
 from tests.backends.dask_cluster import Cluster
-from tests.support import ROOT, WAIT, Door, MakeExecutor
+from tests.support import ROOT, WAIT, Door, MakeExecutor, errors_of
 
 
 @pytest.fixture
@@ -250,4 +250,4 @@ def test_at_exit_what_is_with_a_cluster_is_waited_for(cluster: Cluster, tmp_path
     )
 
     assert sorted(map(int, lines.read_text().split())) == list(range(20))
-    assert done.stderr == ""
+    assert errors_of(done) == ""

@@ -12,7 +12,7 @@ import pytest
 
 from tests import inside
 from tests.served.servers import APPS, served
-from tests.support import ROOT, WAIT
+from tests.support import ROOT, WAIT, errors_of
 
 GOES_ON = pytest.mark.skipif(
     sys.version_info >= (3, 14), reason="asyncio does not go on in a child there"
@@ -36,7 +36,7 @@ def say(*words):
 
 def hold(name="held"):
     started.release()
-    go_on.wait(20)
+    go_on.wait(60)
     say(name, "ran")
     return name
 
@@ -72,7 +72,7 @@ def run(program: str) -> list[str]:
         check=False,
         cwd=ROOT,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (done.returncode, errors_of(done)) == (0, ""), done.stderr
     return done.stdout.splitlines()
 
 
@@ -85,11 +85,11 @@ def test_neither_import_nor_init_app_starts_a_thread() -> None:
 def test_a_child_of_an_executor_that_was_not_used_has_a_pool_of_its_own() -> None:
     lines = run("""
 def check():
-    say("child", executor.submit(pow, 2, 3).result(20))
-    executor.drain(20)
+    say("child", executor.submit(pow, 2, 3).result(60))
+    executor.drain(60)
 
 fork(check)
-say("parent", executor.submit(pow, 2, 4).result(20))
+say("parent", executor.submit(pow, 2, 4).result(60))
 """)
 
     assert lines == ["child 8", "parent 16"]
@@ -106,14 +106,14 @@ def fail():
 retried = threading.Event()
 job_retried.connect(note := lambda *_, **__: retried.set())
 future = executor.options(retry=Retry(2, delay=600, max_delay=600, jitter=False)).submit(fail)
-retried.wait(20)
+retried.wait(60)
 while future.state != "pending":
     threading.Event().wait(0.001)
 
 def check():
     assert isinstance(future.exception(0), InheritedJob)
-    executor.drain(20)
-    say("child", executor.submit(int, "8").result(20))
+    executor.drain(60)
+    say("child", executor.submit(int, "8").result(60))
 
 fork(check)
 assert future.state == "pending"
@@ -135,7 +135,7 @@ def fail():
     raise KeyError
 
 future = executor.options(retry=Retry(2, delay=0)).submit(fail)
-say(type(future.exception(20)).__name__)
+say(type(future.exception(60)).__name__)
 os.wait()
 """)
 
@@ -146,8 +146,8 @@ def test_jobs_that_a_child_inherits_fail_there_and_run_once_in_the_parent() -> N
     lines = run("""
 executor.add_default_done_callback(lambda future: say("callback", future.name))
 done = executor.submit_stored("done", int, "7")
-done.result(20)
-executor.drain(20)
+done.result(60)
+executor.drain(60)
 running = [executor.submit(hold, "running") for _ in range(2)]
 on_loop = executor.submit(hold_on_loop)
 for _ in range(3):
@@ -170,11 +170,11 @@ def check():
     assert executor.futures.state("done") == "succeeded"
     assert executor.futures.state("waiting") == "failed"
     assert executor.stats().submitted == 0
-    say("child", executor.submit(int, "8").result(20))
-    executor.drain(20)
+    say("child", executor.submit(int, "8").result(60))
+    executor.drain(60)
 
 fork(check)
-executor.drain(20)
+executor.drain(60)
 """)
 
     assert Counter(lines) == {
@@ -196,7 +196,7 @@ from tests import inside
 
 async def main():
     future = executor.submit(hold)
-    waiter = asyncio.ensure_future(asyncio.wait_for(inside.awaitable(future), 20))
+    waiter = asyncio.ensure_future(asyncio.wait_for(inside.awaitable(future), 60))
     started.acquire()
     await asyncio.sleep(0)
     pid = os.fork()
@@ -229,7 +229,7 @@ def test_a_lock_that_is_held_when_a_process_is_forked_holds_nothing_up_in_it(loc
 from tests import inside
 
 executor.submit_stored("held", hold)
-executor.submit_stored("done", int).result(20)
+executor.submit_stored("done", int).result(60)
 started.acquire()
 executor.submit(hold_on_loop)
 started.acquire()
@@ -238,7 +238,7 @@ held, forked = threading.Event(), threading.Event()
 def hold_lock():
     with {lock}:
         held.set()
-        forked.wait(20)
+        forked.wait(60)
 
 holder = threading.Thread(target=hold_lock)
 holder.start()
@@ -250,7 +250,7 @@ async def cube():
 def check():
     assert isinstance(executor.futures.exception("held", 0), InheritedJob)
     assert executor.futures.result("done", 0) == 0
-    say(executor.submit(pow, 2, 3).result(20), executor.submit(cube).result(20))
+    say(executor.submit(pow, 2, 3).result(60), executor.submit(cube).result(60))
     executor.shutdown()
 
 pid = os.fork()
@@ -273,10 +273,10 @@ holder.join()
 def test_a_job_may_fork() -> None:
     lines = run("""
 def forking():
-    fork(lambda: say("child", current_job.name, executor.submit(int, "7").result(20)))
+    fork(lambda: say("child", current_job.name, executor.submit(int, "7").result(60)))
     return "parent"
 
-say(executor.submit(forking).result(20), executor.stats().succeeded)
+say(executor.submit(forking).result(60), executor.stats().succeeded)
 """)
 
     assert lines == ["child forking 7", "parent 1"]
@@ -330,7 +330,7 @@ def check():
     say(type(executor.futures.get("key").exception(0)).__name__)
 
 with job_submitted.connected_to(lambda *_, **__: fork(check), app):
-    say(executor.submit_stored("key", pow, 2, 3).result(20))
+    say(executor.submit_stored("key", pow, 2, 3).result(60))
 """)
 
     assert lines == ["InheritedJob", "8"]
@@ -367,17 +367,17 @@ from tests import inside, remote_app
 app.config.update(POOL_EXECUTOR_TYPE="process", POOL_EXECUTOR_MAX_WORKERS=1)
 app.config.update(POOL_EXECUTOR_APP="tests.remote_app:app", POOL_EXECUTOR_MP_CONTEXT="fork")
 pool = Executor(app, name="pool")
-worker = pool.submit(remote_app.pid).result(20)
+worker = pool.submit(remote_app.pid).result(60)
 
 def check():
-    assert pool.submit(remote_app.pid).result(20) != worker
+    assert pool.submit(remote_app.pid).result(60) != worker
     pool.shutdown()
     inside.remove(app, "pool")
     del app.extensions["poolexecutor"]
     gc.collect()
 
 fork(check)
-assert pool.submit(remote_app.pid).result(20) == worker
+assert pool.submit(remote_app.pid).result(60) == worker
 """)
 
     assert lines == []
@@ -412,8 +412,8 @@ def test_under_gunicorn_with_preload_each_worker_has_its_own_pool_and_the_master
 def test_in_a_process_that_a_job_has_forked_the_executor_can_be_drained_and_shut_down() -> None:
     lines = run("""
 def check():
-    assert executor.submit(pow, 2, 3).result(20) == 8
-    executor.drain(20)
+    assert executor.submit(pow, 2, 3).result(60) == 8
+    executor.drain(60)
     executor.shutdown()
     say("child", executor.stats().succeeded)
 
@@ -423,8 +423,8 @@ def forking():
 async def forking_on_loop():
     fork(check)
 
-executor.submit(forking).result(20)
-executor.submit(forking_on_loop).result(20)
+executor.submit(forking).result(60)
+executor.submit(forking_on_loop).result(60)
 executor.shutdown()
 say("parent", executor.stats().succeeded)
 """)
@@ -441,7 +441,7 @@ from flask_executor import RequestEnded
 class Slow(io.BytesIO):
     def readinto(self, buffer):
         started.release()
-        go_on.wait(20)
+        go_on.wait(60)
         return super().readinto(buffer)
 
 def check():
@@ -454,11 +454,11 @@ def check():
 @app.post("/")
 def view():
     future = executor.submit(lambda: request.form["user"])
-    assert started.acquire(timeout=20)
+    assert started.acquire(timeout=60)
     release, go_on.set = go_on.set, lambda: None
     fork(check)
     release()
-    return future.result(20)
+    return future.result(60)
 
 body = Slow(b"user=ada")
 answer = app.test_client().post(
@@ -482,7 +482,7 @@ def check():
     assert submitter.submit(pow, 2, 3) is future
     assert isinstance(future.exception(), InheritedJob)
     submitter = executor.options(key="report", on_duplicate="replace")
-    say(submitter.submit(pow, 2, 3).result(20))
+    say(submitter.submit(pow, 2, 3).result(60))
 
 fork(check)
 executor.drain()
@@ -519,7 +519,7 @@ queue = app.extensions["flask_executor."].host.queue
 def hold_lock():
     with queue.lock:
         started.release()
-        go_on.wait(20)
+        go_on.wait(60)
 
 threading.Thread(target=hold_lock).start()
 started.acquire()

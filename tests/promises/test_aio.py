@@ -13,7 +13,7 @@ from flask import current_app, g, request
 from flask_executor import NoRunningLoop
 from tests import inside
 
-WAIT = 20.0
+WAIT = 60.0
 
 
 def run(coroutine):

@@ -570,7 +570,7 @@ async def report_later(n):
 
 for job in (report, report_later):
     for n in range(2):
-        executor.submit(job, n).result(20)
+        executor.submit(job, n).result(60)
 print("outside", sentry_sdk.get_isolation_scope()._tags)
 """
 

@@ -979,7 +979,7 @@ def test_the_garbage_collector_finds_nothing(bridge, executor, run, no_gc):
 
     async def main():
         gc.collect()
-        for n in range(100):
+        for n in range(400):
             await bridge(executor.submit(abs, n))
             with suppress(LookupError):
                 await bridge(executor.submit(fail_anew))
@@ -987,7 +987,7 @@ def test_the_garbage_collector_finds_nothing(bridge, executor, run, no_gc):
         await executor.drain_async()
         return gc.collect()
 
-    assert run(main()) < 100  # Other threads may have left something, but not one thing per job.
+    assert run(main()) < 400  # Other threads may have left something, but not one thing per job.
 
 
 # What surrounds a job

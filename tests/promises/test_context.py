@@ -33,7 +33,7 @@ from tests import inside
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
-WAIT = 20.0
+WAIT = 60.0
 
 
 @pytest.fixture(params=["thread", "inline"])
@@ -463,7 +463,7 @@ async def job():
     return await sync_to_async(lambda: current_app.name)()
 
 SyncToAsync.deadlock_context.set(True)
-print(executor.submit(job).result(20))
+print(executor.submit(job).result(60))
 """
 
     done = subprocess.run(

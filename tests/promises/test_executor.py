@@ -11,7 +11,7 @@ from flask import Flask, current_app
 
 from flask_executor import Executor, JobFuture, WaitTimeout
 
-WAIT = 20.0
+WAIT = 60.0
 
 
 def test_map_returns_results_in_order(executor):

@@ -104,13 +104,13 @@ for way in WAYS:
             interruptions += future is None
             if future is not None and way != "map":
                 futures.append((n, future))
-        executor.drain(20)
+        executor.drain(60)
         for n, future in futures:
             assert future.cancelled() or future.result(0) == 2 * n, (way, n)
         stats = executor.stats()
         assert (stats.pending, stats.running, stats.failed) == (0, 0, 0), (way, stats)
         assert stats.submitted == stats.succeeded + stats.cancelled, (way, stats)
-        assert [executor.submit(double, n).result(20) for n in range(2)] == [0, 2]
+        assert [executor.submit(double, n).result(60) for n in range(2)] == [0, 2]
         for taken in inside.stored_keys(executor.futures):
             assert executor.futures.done(taken), (way, taken)
             executor.futures.pop(taken)

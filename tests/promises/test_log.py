@@ -218,6 +218,7 @@ def test_a_context_that_cannot_be_entered_costs_no_line(
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_failure_told_to_a_forked_child_is_logged_in_neither(
     app: Flask, executors: MakeExecutor, log: Lines, gate: Gate
 ) -> None:

@@ -241,15 +241,19 @@ def test_submit_async_gives_up_waiting_when_it_is_told_to(
 def test_a_job_gives_up_waiting_for_room_although_its_loop_has_ended(
     full: Executor, gate: Gate
 ) -> None:
-    async def submit() -> Future[int] | None:
+    futures: list[Future[int]] = []
+
+    def receive(_: Flask, future: Future[int], **__: object) -> None:
+        futures.append(future)
+
+    async def submit() -> None:
         full.options(key="key", queue_timeout=0.01).submit_async(int)
-        return full.futures.get("key")
 
-    future = asyncio.run(submit())
+    with job_submitted.connected_to(receive):
+        asyncio.run(submit())
 
-    assert future is not None
     with pytest.raises(QueueFull):
-        future.result(WAIT)
+        futures[0].result(WAIT)
     assert full.futures.get("key") is None
 
 

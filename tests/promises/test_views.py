@@ -23,7 +23,7 @@ from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from flask import g, stream_with_context
 
 from flask_executor import Executor
-from tests.support import ROOT, WAIT, Interrupted, at_once
+from tests.support import ROOT, WAIT, Interrupted, at_once, errors_of
 
 
 @pytest.fixture(params=[None, "uvloop:new_event_loop"])
@@ -583,7 +583,7 @@ print(app.test_client().get("/").json)
         check=False,
     )
 
-    assert (done.stdout, done.stderr) == ("[0]\n", "")
+    assert (done.stdout, errors_of(done)) == ("[0]\n", "")
 
 
 def test_a_plain_function_made_of_an_async_one_looks_like_it(app, executor):

@@ -66,7 +66,7 @@ def show_outcomes() -> list[str]:
     outcomes = []
     while late:
         try:
-            outcomes.append(late.pop(0).result(timeout=20))
+            outcomes.append(late.pop(0).result(timeout=60))
         except FlaskExecutorError as error:
             outcomes.append(type(error).__name__)
     return outcomes

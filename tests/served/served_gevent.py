@@ -50,7 +50,7 @@ def store(key: str) -> tuple[str, int]:
 
 @app.get("/ended")
 def drain_and_show() -> list[str]:
-    executor.drain(timeout=20)
+    executor.drain(timeout=60)
     return ended
 
 

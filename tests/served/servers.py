@@ -52,7 +52,7 @@ def served(
             rest_of_log = reader.submit(process.stderr.read)
             limits = httpx.Limits() if keep_alive else NOT_KEPT_ALIVE
             with httpx.Client(
-                base_url=ADDRESS.search(log)[0], limits=limits, timeout=20, trust_env=False
+                base_url=ADDRESS.search(log)[0], limits=limits, timeout=60, trust_env=False
             ) as client:
                 yield client
         finally:
@@ -84,7 +84,7 @@ def read_to_address(stderr: IO[str]) -> str:
 def stop(process: subprocess.Popen[str], end: signal.Signals = signal.SIGTERM) -> None:
     process.send_signal(end)
     try:
-        process.wait(20)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # its workers too
         raise

@@ -51,9 +51,9 @@ def run(program: str, hub: str | None = None) -> str:
 def test_a_greenlet_waits_for_jobs(hub: str) -> None:
     # The hub that is made of asyncio is a loop, which runs for as long as the process.
     program = """
-        print(executor.submit(pow, 2, 3).result(20), list(executor.map(abs, [-1, -2])))
-        executor.submit(time.sleep, 0.01).exception(20)
-        executor.drain(20)
+        print(executor.submit(pow, 2, 3).result(60), list(executor.map(abs, [-1, -2])))
+        executor.submit(time.sleep, 0.01).exception(60)
+        executor.drain(60)
     """
 
     assert run(program, hub) == "8 [1, 2]\n"
@@ -69,7 +69,7 @@ def test_a_greenlet_waits_for_jobs_while_another_runs_a_loop() -> None:
             return await executor.submit_async(pow, 2, 4)
 
         def wait_for_jobs(loop, ended):
-            executor.submit(time.sleep, 0.01).result(20)
+            executor.submit(time.sleep, 0.01).result(60)
             try:
                 executor.submit_async(int)
             except NoRunningLoop:
@@ -86,7 +86,7 @@ def test_who_blocks_the_loop_of_his_own_greenlet_is_still_warned() -> None:
     program = """
         async def main():
             try:
-                executor.submit(time.sleep, 0.01).result(20)
+                executor.submit(time.sleep, 0.01).result(60)
             except RuntimeWarning as warning:
                 print(warning)
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.served.servers import ADDRESS, APPS, read_to_address, served, start
-from tests.support import ROOT, WAIT
+from tests.support import ROOT, WAIT, errors_of
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading, time
@@ -37,7 +37,7 @@ def hang(*_):
 
 
 def run(program: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done = subprocess.run(
         [*prefix, sys.executable, "-c", PRELUDE + program],
         capture_output=True,
         text=True,
@@ -45,6 +45,8 @@ def run(program: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess
         check=False,
         cwd=ROOT,
     )
+    done.stderr = errors_of(done)
+    return done
 
 
 @contextmanager

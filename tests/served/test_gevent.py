@@ -23,7 +23,7 @@ from tests.served.servers import (
     start,
     stop,
 )
-from tests.support import ROOT, WAIT, Door
+from tests.support import ROOT, WAIT, Door, errors_of
 
 SERVER = "gunicorn -k gevent -b 127.0.0.1:0 --no-control-socket served_gevent:app"
 
@@ -427,5 +427,5 @@ def run(program: str, patch: str = "from gevent import monkey; monkey.patch_all(
         text=True,
         check=False,
     )
-    assert (process.returncode, process.stderr) == (0, "")
+    assert (process.returncode, errors_of(process)) == (0, "")
     return [json.loads(line) for line in process.stdout.splitlines()]

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.served.servers import ADDRESS, APPS, read_to_address, served, start, stop
-from tests.support import ROOT, WAIT
+from tests.support import ROOT, WAIT, errors_of
 
 SERVERS = {
     "gunicorn": "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket "
@@ -83,4 +83,4 @@ hangs.wait()
         check=True,
     )
 
-    assert (done.stdout, done.stderr) == ("cleaned up\n", "")
+    assert (done.stdout, errors_of(done)) == ("cleaned up\n", "")

@@ -21,7 +21,7 @@ from flask_executor.aio.loop import LoopThread
 from flask_executor.aio.mailbox import Mailbox
 from flask_executor.exceptions import InvalidSetting
 from tests import inside
-from tests.support import ROOT, WAIT, app_log, at_once
+from tests.support import ROOT, WAIT, app_log, at_once, errors_of
 
 # What the programs for a process of their own begin with.
 PRELUDE = """
@@ -52,6 +52,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    done.stderr = errors_of(done)
     return done
 
 
