@@ -6,9 +6,12 @@ import atexit
 import gc
 import io
 import os
+import queue
 import signal
 import sys
 import threading
+import time
+from _thread import start_new_thread
 from contextlib import suppress
 from functools import partial
 from operator import call
@@ -26,6 +29,19 @@ if TYPE_CHECKING:
 
 # As shells show the end by SIGTERM.
 _STATUS = 128 + signal.SIGTERM
+
+# Code that an exception would leave half done: a lock that is never released, or a thread that is
+# never woken, for which the server waits at its end. None of it waits for anything.
+_UNDIVIDED = frozenset(
+    fn.__code__
+    for fn in (
+        threading.Condition.notify,
+        threading.Condition.notify_all,
+        threading.Condition.__exit__,
+        queue.Queue.put,
+    )
+)
+_MOMENT = 0.001  # seconds
 
 
 def exit_on_sigterm(key: str) -> None:
@@ -57,6 +73,9 @@ class _FirstSigterm:
         self._end = end
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code in _UNDIVIDED:
+            start_new_thread(_send_later, (number,))  # A `Thread` would take locks of this thread.
+            return
         # As process number 1, of a container say, Linux ends no process by a signal's default.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if os.getpid() != 1 else _end_at_once)
         # Once the interpreter ends, an exception would skip the hook that waits for the jobs.
@@ -68,6 +87,11 @@ class _FirstSigterm:
         """Have SIGTERM end a forked process at once: pools end their processes by it."""
         if signal.getsignal(signal.SIGTERM) is self:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _send_later(number: int) -> None:
+    time.sleep(_MOMENT)
+    os.kill(os.getpid(), number)
 
 
 def _end_at_once(_: int, __: FrameType | None) -> None:

@@ -141,6 +141,30 @@ say("goes on")
     assert sorted(map(int, done.stdout.split())) == list(range(200))
 
 
+def test_a_sigterm_lets_the_main_thread_wake_another_one_first() -> None:
+    # As when a thread of a server that waits for requests is never woken again, and so never ends.
+    done = run(
+        KEY
+        + """
+import os, signal, threading
+from functools import partial
+from types import SimpleNamespace
+
+executor = Executor(app)
+condition = threading.Condition()
+terminate = partial(os.kill, os.getpid(), signal.SIGTERM)
+condition._waiters.append(SimpleNamespace(release=terminate))
+with condition:
+    condition.notify()
+print(len(condition._waiters), "to be woken", flush=True)
+while True:
+    time.sleep(10)
+"""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (143, "0 to be woken\n", "")
+
+
 def test_where_the_program_goes_on_all_is_written_and_the_status_is_that_of_sigterm(
     tmp_path: Path,
 ) -> None:
