@@ -205,7 +205,8 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
         A plain view can stream an async generator with it: ``Response(stream_with_context(
         executor.iterate(tokens())))``. The async generator runs in a copy of the caller's
         contextvars, and so in the caller's app context and request. It makes a step when an item is
-        asked for. If the plain generator is closed, or is dropped, the async generator is closed.
+        asked for. Closing the plain generator closes the async generator, and waits for that. If
+        the plain generator is dropped, the async generator is closed, and an error is logged.
 
         :raises TypeError: if *iterable* is no async iterable
         :raises RuntimeError: from the iteration, in the thread of the executor's event loop

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import finalize
 
 from ..messages.shown import kind_of
 from ..threads.conditions import LightFuture
@@ -43,15 +44,24 @@ def iterate(
 ) -> Generator[T, None, None]:
     """Yield the items of *iterable*; a task on the loop gets each one when it is asked for.
 
-    Closing this generator ends the task, which closes an async generator.
+    Closing this generator ends the task, which closes an async generator. If it is dropped, nobody
+    waits for that: a garbage collection may run where a lock is held that the loop needs.
 
     :param context: the contextvars of the task
     """
     source: _Source[T] = _Source(loop, iterable)
+    items = _items(source, context)
+    # Python calls it before it closes a generator that is dropped. Meanwhile it keeps the task,
+    # which asyncio does not, so that none of it is garbage before it is closed.
+    finalize(items, source.on_dropped).atexit = False
+    return items
+
+
+def _items(source: _Source[T], context: Context) -> Generator[T, None, None]:
     source.start(context)
     try:
         while items := source.next_items():
-            yield items.pop()  # Kept nowhere here.
+            yield items.pop()  # Keep no reference to the item.
     finally:
         source.close()
 
@@ -68,11 +78,13 @@ class _Source(Generic[T]):
         self._iterable = iterable
         self._process = os.getpid()
         self._end: LightFuture[None] = LightFuture()
+        self._is_dropped = False
         # All below are used in the loop's thread only.
         self._task: asyncio.Task[None] | None = None
         self._wakeup = asyncio.Event()
         self._answer: LightFuture[list[T]] | None = None
         self._is_closed = False
+        self._is_left = False  # Nobody waits for the end.
 
     def start(self, context: Context) -> None:
         """Make the task; its first step waits to be asked."""
@@ -94,15 +106,22 @@ class _Source(Generic[T]):
         finally:
             del answer  # The traceback of what is raised must not keep it alive.
 
+    def on_dropped(self) -> None:
+        """Note that the thread that asks for items is about to close this, and must not wait."""
+        self._is_dropped = True
+
     def close(self) -> None:
-        """End the task, and wait until it has closed the iterable; in a loop's thread do not wait.
+        """End the task, and wait until it has closed the iterable.
+
+        Where the thread cannot wait, as it runs a loop, say, an exception is logged.
 
         :raises Exception: if the iterable raises it while it is closed
         """
         if self._process != os.getpid():
             return
-        self._loop.call_if_running(self._close)
-        if running_loop() is None:
+        is_left = self._is_dropped or running_loop() is not None
+        self._loop.call_if_running(partial(self._close, is_left=is_left))
+        if not is_left:
             self._end.result()
 
     def _start(self, context: Context) -> None:
@@ -123,11 +142,11 @@ class _Source(Generic[T]):
             self._finish(_stopped())
         self._wakeup.set()
 
-    def _close(self) -> None:
-        self._is_closed = True
+    def _close(self, *, is_left: bool) -> None:
+        self._is_closed, self._is_left = True, is_left
         self._wakeup.set()
         if self._answer is not None and self._task is not None:
-            self._task.cancel()  # Whoever asked was interrupted.
+            self._task.cancel()  # The thread that asked was interrupted, as by Ctrl-C.
 
     async def _run(self) -> None:
         iterator = aiter(self._iterable)
@@ -170,8 +189,13 @@ class _Source(Generic[T]):
             return
         if error is None or (self._is_closed and isinstance(error, CancelledError)):
             self._end.set_result(None)
-        else:
-            self._end.set_exception(error)
+            return
+        if self._is_left:
+            message = "An async iterable raised as it was closed"
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": message, "exception": error}
+            )
+        self._end.set_exception(error)
 
 
 def _stopped() -> BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from asgiref.sync import sync_to_async
 from flask import Flask, Response, current_app, g, request, stream_with_context
 
 from flask_executor import Executor, current_job
-from tests.support import WAIT, Interrupted
+from tests.support import WAIT, Gate, Interrupted
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -95,10 +96,7 @@ def test_plain_functions_of_the_iterable_share_a_thread(executor: Executor) -> N
     assert len(set(executor.iterate(rows()))) == 1
 
 
-@pytest.mark.parametrize("is_dropped", [False, True])
-def test_closing_the_iterator_closes_the_async_generator(
-    executor: Executor, is_dropped: bool
-) -> None:
+def test_closing_the_iterator_closes_the_async_generator(executor: Executor) -> None:
     closed: list[str] = []
 
     async def rows() -> AsyncIterator[int]:
@@ -111,12 +109,71 @@ def test_closing_the_iterator_closes_the_async_generator(
 
     items = executor.iterate(rows())
     next(items)
-    if is_dropped:
-        del items
-    else:
-        items.close()
+    items.close()
 
     assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("is_in_cycle", [False, True])
+def test_an_iterator_that_is_dropped_closes_the_async_generator_and_does_not_wait(
+    executor: Executor, caplog: pytest.LogCaptureFixture, gate: Gate, is_in_cycle: bool
+) -> None:
+    closed = threading.Event()
+
+    async def rows() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.to_thread(gate)
+            closed.set()
+
+    items = executor.iterate(rows())
+    next(items)
+    holder: list[Any] = [items]
+    if is_in_cycle:
+        holder.append(holder)
+    del items, holder
+    gc.collect()
+
+    assert not closed.is_set()
+    gate.open()
+    assert closed.wait(WAIT)
+    executor.shutdown()
+    assert caplog.records == []
+
+
+def test_an_error_while_a_dropped_one_is_closed_is_logged(
+    executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def rows() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise ValueError("on purpose")
+
+    items = executor.iterate(rows())
+    next(items)
+    del items
+    executor.submit(asyncio.sleep, 0).result(WAIT)
+    executor.shutdown()
+
+    [record] = caplog.records
+    assert record.getMessage() == "An async iterable raised as it was closed"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "on purpose"
+
+
+def test_one_that_shutdown_has_ended_is_dropped_in_silence(
+    executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = executor.iterate(count(3))
+    next(items)
+    executor.shutdown()
+
+    del items
+
+    assert caplog.records == []
 
 
 def test_an_iterator_that_is_never_asked_starts_nothing(executor: Executor) -> None:
