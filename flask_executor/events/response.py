@@ -100,7 +100,9 @@ class PendingResponse:
         # Some servers and middleware do not close a response: asgiref's WsgiToAsgi drops it.
         finalize(followed, self._on_dropped).atexit = False
         if is_test and has_body and response.is_streamed:
-            response.response = _noting_end(response.response, self.on_sent)  # type: ignore[arg-type]
+            body: Any = response.response
+            close = getattr(body, "close", None)  # Werkzeug calls it, read or not.
+            response.response = ClosingIterator(_noting_end(body, self.on_sent), close)
         elif is_test:
             self._is_sent_with_teardown = True
 

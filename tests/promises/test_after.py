@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,39 @@ def test_of_each_kind_of_response_it_starts_at_the_end(
     assert body == (
         kind.encode() if method == "GET" and kind in {"text", "file", "stream"} else b""
     )
+    assert jobs.states() == ["succeeded"]
+
+
+class Body:
+    """The body of a streamed response, which is to be closed."""
+
+    is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([b"one", b"two"])
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("is_direct", [False, True])
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+def test_the_body_of_a_stream_is_closed_in_a_test_as_by_a_server(
+    app: Flask, jobs: Recorder, chunks: int, is_direct: bool
+) -> None:
+    body = Body()
+
+    @app.get("/")
+    def view() -> Response:
+        jobs.submit()
+        return Response(body, direct_passthrough=is_direct)
+
+    response = app.test_client().get("/")
+    received = list(islice(response.iter_encoded(), chunks))
+    assert (received, body.is_closed) == ([b"one", b"two"][:chunks], False)
+    response.close()
+
+    assert body.is_closed
     assert jobs.states() == ["succeeded"]
 
 
