@@ -184,6 +184,11 @@ def count_held(app: Flask, name: str = "") -> int:
     return len(part(app, name).host.queue.admission.held)
 
 
+def count_later(app: Flask) -> int:
+    """How many jobs wait for a response or a commit."""
+    return len(part(app).host.later._jobs)
+
+
 def waits_for_room(app: Flask, name: str = "") -> bool:
     """Whether a submit waits for room in the queue."""
     return bool(part(app, name).host.queue.admission.held)

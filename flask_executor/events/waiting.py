@@ -14,8 +14,8 @@ class Waiting(Protocol):
     def start(self) -> None:
         """Start the job: the event has come."""
 
-    def cancel(self) -> None:
-        """Cancel the job: the event will not come."""
+    def cancel(self, why: str = "") -> None:
+        """Cancel the job: the event will not come. Log *why*, if not ""."""
 
 
 class Event(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from ..events.commit import is_session
 from ..messages.shown import shown_setting
 from ..settings import check_timeout, check_wait
 from .retry import check_retry
@@ -114,7 +113,11 @@ class OptionValues:
 
 
 def _check_after(after: object) -> None:
-    if after is None or (isinstance(after, str) and after == "response") or is_session(after):
+    if after is None or (isinstance(after, str) and after == "response"):
+        return
+    from ..events.commit import is_session  # noqa: PLC0415 - few apps need it
+
+    if is_session(after):
         return
     error = ValueError if isinstance(after, str) else TypeError
     raise error(

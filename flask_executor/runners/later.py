@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from ..context.request import request_or_none
-from ..events.commit import next_commit
 from ..events.response import pending_response, waiting_here
 from ..jobs.info import running_job
 from ..jobs.item import WorkItem
+from ..messages.log import log_line
 from ..threads.conditions import RLock
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class Later:
         if self._end(has_come=True):
             self._begin()
 
-    def cancel(self) -> None:
-        """Cancel the job, wherever it is."""
-        self._end(has_come=False)
+    def cancel(self, why: str = "") -> None:
+        """Cancel the job, wherever it is, and log *why*, if not ""."""
+        self._end(has_come=False, why=why)
 
     def enter(self) -> None:
         """Note that the job is in the queue."""
@@ -58,7 +59,7 @@ class Later:
         if has_come:  # The job has waited for room, or another thread has committed meanwhile.
             self._begin()
 
-    def _end(self, *, has_come: bool) -> bool:
+    def _end(self, *, has_come: bool, why: str = "") -> bool:
         """Note whether the event has come, once; return whether the job is to begin now."""
         if self.host.is_inherited:  # The process that this one was forked from runs the job.
             return False
@@ -68,9 +69,14 @@ class Later:
             self._is_over, self._has_come = True, has_come
             is_in_queue = self._is_in_queue
         self._forget(self)
-        if not has_come:
-            self.item.cancel()
+        if not has_come and self.item.cancel() and why:
+            self._log(f"was cancelled: {why}")
         return has_come and is_in_queue
+
+    def _log(self, what: str) -> None:
+        app = self.host.find_app()
+        if app is not None:
+            log_line(app, logging.WARNING, "Job %s (%s) %s", self.item.name, self.item.id, what)
 
 
 class LaterJobs:
@@ -89,7 +95,11 @@ class LaterJobs:
         later = Later(self._host, item, lambda: self._begin(item, delay), self._forget)
         self._host.add_exit_hook()
         self._jobs[later] = None
-        event.add(later)
+        try:
+            event.add(later)
+        except BaseException:  # The session is closed for good, for example.
+            self._forget(later)
+            raise
         return later
 
     def cancel_all(self) -> list[WorkItem]:
@@ -103,13 +113,17 @@ class LaterJobs:
         self._jobs.pop(later, None)
 
 
-def event_of(after: object) -> Event:
-    """The event that the option *after* names, for the calling code.
+def event_of(after: object) -> Event | None:
+    """The event that the option *after* names, for the calling code; None if it names none.
 
     :raises RuntimeError: for "response", outside a request, after its response has been sent, or in
         a job
     """
+    if after is None:
+        return None
     if after != "response":
+        from ..events.commit import next_commit  # noqa: PLC0415 - few apps need it
+
         return next_commit(after)
     job = running_job.get(None)
     if isinstance(job, WorkItem) and not job.is_outside(request_or_none()):

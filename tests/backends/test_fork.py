@@ -533,3 +533,26 @@ response.close()
 executor.drain()
 """
     assert run(program) == ["closed", "held ran"]
+
+
+def test_a_commit_in_the_child_starts_nothing_there() -> None:
+    program = """
+from sqlalchemy.orm import Session
+
+session = Session()
+future = executor.options(after=session).submit(hold)
+
+def check():
+    session.commit()
+    assert isinstance(future.exception(60), InheritedJob)
+    executor.drain(60)
+    say("child", executor.options(after=session).submit(int, "8").state)
+    session.commit()
+    executor.drain(60)
+
+fork(check)
+say(future.state)
+session.commit()
+executor.drain()
+"""
+    assert run(program) == ["child pending", "pending", "held ran"]

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ from flask import (
 )
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Column, Integer, create_engine, event, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, declarative_base, scoped_session, sessionmaker
 from werkzeug.test import create_environ
 
 from flask_executor import Executor, JobFuture, JobTimeout, QueueFull
+from tests import inside
 from tests.support import WAIT, Gate, MakeExecutor, app_log
 
 Submit = Callable[..., JobFuture[Any]]
@@ -947,8 +949,12 @@ def leave_the_block(session: Any) -> None:
 
 @pytest.mark.parametrize("is_used", [True, False])
 @pytest.mark.parametrize("end", [roll_back, close, fail_to_commit, leave_the_block])
-def test_it_is_cancelled_if_the_session_does_not_commit(
-    executor: Executor, session: Any, end: Callable[[Any], None], is_used: bool
+def test_it_is_cancelled_if_the_session_does_not_commit_and_logged_if_nobody_rolled_back(
+    executor: Executor,
+    session: Any,
+    end: Callable[[Any], None],
+    is_used: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if is_used:
         session.execute(select(Row))
@@ -960,6 +966,12 @@ def test_it_is_cancelled_if_the_session_does_not_commit(
     session.commit()
     executor.drain(WAIT)
     assert executor.stats().succeeded == 0
+    is_forgotten = end in {close, leave_the_block}
+    text = (
+        f"Job pow ({future.id}) was cancelled: the session that it waited for was closed without a "
+        "commit"
+    )
+    assert [record.getMessage() for record in app_log(caplog)] == [text] * is_forgotten
 
 
 def test_it_starts_once_for_the_first_commit(executor: Executor, session: Any) -> None:
@@ -978,11 +990,11 @@ def test_a_savepoint_is_no_commit(executor: Executor, session: Any) -> None:
     outside = executor.options(after=session).submit(pow, 2, 3)
     with session.begin_nested():
         session.add(Row())
-        inside = executor.options(after=session).submit(pow, 2, 4)
+        nested = executor.options(after=session).submit(pow, 2, 4)
 
-    assert (outside.state, inside.state) == ("pending", "pending")
+    assert (outside.state, nested.state) == ("pending", "pending")
     session.commit()
-    assert (outside.result(WAIT), inside.result(WAIT)) == (8, 16)
+    assert (outside.result(WAIT), nested.result(WAIT)) == (8, 16)
 
 
 def test_a_savepoint_that_is_rolled_back_cancels_its_jobs(executor: Executor, session: Any) -> None:
@@ -991,15 +1003,41 @@ def test_a_savepoint_that_is_rolled_back_cancels_its_jobs(executor: Executor, se
     with session.begin_nested():
         kept = submitter.submit(pow, 2, 4)
     savepoint = session.begin_nested()
-    inside = submitter.submit(pow, 2, 5)
+    nested = submitter.submit(pow, 2, 5)
     with session.begin_nested():
         within = submitter.submit(pow, 2, 6)
     savepoint.rollback()
     afterwards = submitter.submit(pow, 2, 7)
 
-    assert (inside.cancelled(), within.cancelled()) == (True, True)
+    assert (nested.cancelled(), within.cancelled()) == (True, True)
     session.commit()
     assert [each.result(WAIT) for each in (outside, kept, afterwards)] == [8, 16, 128]
+
+
+def fail_to_flush(session: Any) -> None:
+    session.add_all([Row(id=1), Row(id=1)])
+    session.flush()
+
+
+def close_savepoint(session: Any) -> None:
+    session.get_nested_transaction().close()
+
+
+@pytest.mark.parametrize("end", [fail_to_flush, close_savepoint])
+def test_a_savepoint_that_is_left_without_a_release_cancels_its_jobs(
+    executor: Executor, database: Database, end: Callable[[Any], None]
+) -> None:
+    with Session(database.engine) as session:
+        submitter = executor.options(after=session)
+        outside = submitter.submit(pow, 2, 3)
+        with suppress(IntegrityError), session.begin_nested():
+            nested = submitter.submit(pow, 2, 4)
+            end(session)
+
+        assert (outside.state, nested.state) == ("pending", "cancelled")
+        session.commit()
+
+    assert outside.result(WAIT) == 8
 
 
 def test_a_rollback_cancels_the_jobs_of_released_savepoints(
@@ -1065,6 +1103,31 @@ def test_a_session_that_is_dropped_cancels_its_jobs(executor: Executor, database
         future.result(WAIT)
 
 
+def test_a_session_with_a_copy_of_the_info_of_another_is_followed_itself(
+    executor: Executor, database: Database
+) -> None:
+    with Session(database.engine) as first:
+        executor.options(after=first).submit(pow, 2, 3)
+        with Session(database.engine, info=first.info) as second:
+            future = executor.options(after=second).submit(pow, 2, 4)
+            second.commit()
+
+        assert future.result(WAIT) == 16
+
+
+def test_a_session_that_is_closed_for_good_is_refused_and_nothing_is_kept(
+    app: Flask, executor: Executor, database: Database
+) -> None:
+    session = Session(database.engine, close_resets_only=False)
+    session.close()
+
+    with pytest.raises(InvalidRequestError, match="permanently closed"):
+        executor.options(after=session, key="refused").submit(pow, 2, 3)
+
+    assert executor.stats().submitted == executor.stats().cancelled
+    assert (executor.futures.get("refused"), inside.count_later(app)) == (None, 0)
+
+
 def test_a_listener_that_raises_does_not_hide_the_commit(
     executor: Executor, database: Database
 ) -> None:
@@ -1086,7 +1149,7 @@ def test_many_jobs_leave_nothing_on_their_session(executor: Executor, session: A
     submitter.submit(pow, 2, 3)
     session.commit()
     here = session.registry() if hasattr(session, "registry") else session
-    names = ("after_commit", "after_soft_rollback", "after_transaction_end")
+    names = ("after_commit", "after_transaction_end")
     listeners = [len(getattr(here.dispatch, name)) for name in names]
     jobs = []
 
