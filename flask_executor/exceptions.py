@@ -92,7 +92,7 @@ class JobTimeout(FlaskExecutorError, TimeoutError):
 
 
 class GroupTimeout(FlaskExecutorError, TimeoutError):
-    """The jobs of a group have not ended within its ``timeout``; they were cancelled."""
+    """A group has not ended within its ``timeout``; its jobs were cancelled or asked to stop."""
 
 
 class JobExited(FlaskExecutorError, RuntimeError):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from .aio.block import AsyncBlock
 from .exceptions import GroupTimeout
 from .jobs.failures import counted_names, group_failures, note_failures
-from .jobs.future import wait_until_done, waiter_of
+from .jobs.foreign import waiter_of_stored
+from .jobs.future import JobFuture, has_raised, wait_until_done
+from .jobs.info import running_job
 from .jobs.options import OptionValues
 from .jobs.state import state_of
 from .options import WithOptions
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from .aio.waiter import AsyncioJobFuture
     from .app_executor import AppExecutor
-    from .jobs.future import JobFuture
     from .queue.clock import Clock
 
 
@@ -42,6 +43,10 @@ class JobGroup(WithOptions):
     cancelled. In ``async with``, the code of the block is cancelled, too. Once all jobs have ended,
     the block raises the first of these that there is: its own exception, an `ExceptionGroup` of the
     failures of jobs, `GroupTimeout`. A cancelled job is no failure.
+
+    The block may read the outcome of a job of the group, by ``result()`` or ``await``. If it raises
+    the failure of that job, or the cancellation of a job that the group has cancelled, this is not
+    its own exception.
     """
 
     __slots__ = (
@@ -52,7 +57,7 @@ class JobGroup(WithOptions):
         "_has_begun",
         "_is_aborted",
         "_is_open",
-        "_is_out_of_time",
+        "_late_names",
         "_lock",
         "_options",
         "_timeout",
@@ -65,14 +70,14 @@ class JobGroup(WithOptions):
         self._find_app_executor = find_app_executor
         self._timeout = timeout
         self._options = OptionValues(group=self)
-        self._clock: Clock | None = None  # that has a timer for this group
+        self._clock: Clock | None = None  # has the timer of this group
         self._waiters: list[AsyncioJobFuture[Any]] = []
         self._block: AsyncBlock | None = None  # of `async with`
         self._lock = RLock()  # guards all below
         self._has_begun = False
         self._is_open = False
         self._is_aborted = False
-        self._is_out_of_time = False
+        self._late_names: str | None = None  # of the jobs when the time was up
         self._unfinished: dict[JobFuture[Any], None] = {}
         self._failed: list[JobFuture[Any]] = []
 
@@ -96,7 +101,7 @@ class JobGroup(WithOptions):
         self._waiters.append(waiter)
 
     def is_aborted(self) -> bool:
-        """Whether the group cancels its jobs: one has failed, the block, or the time is up."""
+        """Whether the group cancels its jobs: one or the block has failed, or the time is up."""
         return self._is_aborted
 
     def __enter__(self) -> Self:
@@ -111,18 +116,19 @@ class JobGroup(WithOptions):
         trace: TracebackType | None,
     ) -> None:
         """Wait for the jobs, and raise what the class describes."""
+        was_aborted = self._is_aborted
         if error is not None:
             self._abort()
         try:
             while (future := self._next_unfinished()) is not None:
-                wait_until_done(future, "the end of a group")
+                wait_until_done(future, "the end of a group", "use 'async with'")
                 self._on_done(future)
-        except BaseException:  # Ctrl-C: the jobs are not waited for once more.
+        except BaseException:  # Ctrl-C ends the wait: the jobs are asked to stop.
             self._abort()
             raise
         finally:
             self._close()
-        self._raise_for(error)
+        self._raise_for(self._own(error, was_aborted=was_aborted))
 
     async def __aenter__(self) -> Self:
         """Begin the block."""
@@ -142,7 +148,7 @@ class JobGroup(WithOptions):
         if error is not None:
             self._abort()
         while (future := self._next_unfinished()) is not None:
-            if await block.wait_is_cancelled(waiter_of(future)):
+            if await block.wait_is_cancelled(waiter_of_stored(future, block.mailbox)):
                 self._abort()
             if future.done():
                 self._on_done(future)
@@ -151,6 +157,7 @@ class JobGroup(WithOptions):
         cancelled = await block.settle(was_aborted=was_aborted)
         if isinstance(error, asyncio.CancelledError):
             error = None
+        error = self._own(error, was_aborted=was_aborted)
         if error is None and cancelled is not None and not self._failed:
             raise cancelled
         if self._failed:
@@ -205,7 +212,7 @@ class JobGroup(WithOptions):
         with self._lock:
             if self._is_aborted or not self._is_open:
                 return
-            self._is_out_of_time = True
+            self._late_names = counted_names(list(self._unfinished))
         self._abort()
 
     def _abort(self) -> None:
@@ -219,6 +226,18 @@ class JobGroup(WithOptions):
         if self._block is not None:
             self._block.cancel()
 
+    def _own(self, error: BaseException | None, *, was_aborted: bool) -> BaseException | None:
+        """Return *error* if the block has raised it by itself; else None.
+
+        :param was_aborted: whether the group was aborted before the block raised it
+        """
+        if any(has_raised(future, error) for future in self._failed):
+            return None
+        if was_aborted and isinstance(error, concurrent.futures.CancelledError):
+            job = running_job.get(None)  # It may have been asked to stop, and ends its block so.
+            return error if job is not None and job.cancel_requested else None
+        return error
+
     def _raise_for(self, error: BaseException | None) -> None:
         failed, self._failed = self._failed, []
         if error is not None:
@@ -226,9 +245,12 @@ class JobGroup(WithOptions):
                 note_failures(error, _summary(failed))
             return
         if failed:
-            raise group_failures(_summary(failed), failed)
-        if self._is_out_of_time:
-            raise GroupTimeout(f"the jobs of a group have not ended within its {self._timeout} s")
+            raise group_failures(_summary(failed), failed) from None
+        if self._late_names is not None:
+            late = self._late_names or "the code of its block"
+            raise GroupTimeout(
+                f"a group has not ended within its {self._timeout} s; not done by then: {late}"
+            ) from None
 
 
 def _summary(failed: list[JobFuture[Any]]) -> str:

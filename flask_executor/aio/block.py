@@ -16,11 +16,11 @@ class AsyncBlock:
     """The code of an ``async with`` block, seen from the threads of its jobs."""
 
     def __init__(self) -> None:
+        self.mailbox = Mailbox.of_running_loop()
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("'async with' of a group needs a task to run in")
         self._task = task
-        self._mailbox = Mailbox.of_running_loop()
         # All below are used in the loop's thread only.
         self._is_over = False
         self._is_cancelled_here = False
@@ -28,7 +28,7 @@ class AsyncBlock:
 
     def cancel(self) -> None:
         """Cancel the code of the block; from any thread."""
-        self._mailbox.post(self._cancel)
+        self.mailbox.post(self._cancel)
 
     def note_end(self, error: BaseException | None) -> None:
         """Note that the code of the block has ended."""
@@ -46,19 +46,23 @@ class AsyncBlock:
         return False
 
     def settle_waiters(self, waiters: list[AsyncioJobFuture[Any]]) -> None:
-        """Settle those of this loop whose jobs have ended: it may not have come to them."""
+        """Settle those of this loop whose jobs have ended.
+
+        Their loop may not have run the calls that do so.
+        """
         for waiter in waiters:
             if waiter.get_loop() is self._task.get_loop():
                 waiter.settle_if_ended()
 
     async def settle(self, *, was_aborted: bool) -> asyncio.CancelledError | None:
-        """Take back the cancellation that the group has asked for; return one of somebody else.
+        """Take back the cancellation that the group has asked for.
 
-        :param was_aborted: whether the group was aborted as its block ended. The block may have
-            awaited a job that was cancelled so
+        :param was_aborted: whether the group was aborted before its block ended. Then a
+            cancellation may come from a job that the group has cancelled, and the block has awaited
+        :returns: a cancellation that somebody else has asked for, or None
         """
         if self._is_cancelled_here:
-            if not self._cancelled:  # It is still to be raised, by the next await.
+            if not self._cancelled:  # The next await is to raise the cancellation.
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(0)
             self._task.uncancel()
@@ -67,9 +71,9 @@ class AsyncBlock:
         return self._cancelled[-1] if self._cancelled else None
 
     def stay_cancelled(self) -> None:
-        """If somebody has cancelled the task, have its next await raise it: another error is now.
+        """If somebody else has cancelled the task, have its next await raise the cancellation.
 
-        As `asyncio.TaskGroup` does.
+        The block itself raises the failures of its jobs, as `asyncio.TaskGroup` does.
         """
         if self._task.cancelling():
             self._task.uncancel()

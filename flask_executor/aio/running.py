@@ -61,8 +61,8 @@ def check_running_loop() -> asyncio.AbstractEventLoop:
     loop = running_loop()
     if loop is None:
         raise NoRunningLoop(
-            "no event loop is running in this thread; use this in an async def function, "
-            "or submit() and result() in a plain one"
+            "no event loop is running in this thread; use this in an async def function that "
+            "asyncio runs, or submit() and result() in a plain one"
         )
     return loop
 

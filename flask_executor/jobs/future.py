@@ -269,14 +269,20 @@ class JobFuture(concurrent.futures.Future[T]):
             waiter.add_cancelled(self)
         self._condition.notify_all()
 
-    def _wait(self, what: str, wait: Callable[[float | None], R], timeout: float | None) -> R:
+    def _wait(
+        self,
+        what: str,
+        wait: Callable[[float | None], R],
+        timeout: float | None,
+        cure: str = "await the future",
+    ) -> R:
         try:
             if self.done():
                 return wait(timeout)
             if (loop := running_loop()) is not None:
                 if timeout is None:
-                    self.job.check_not_on(loop)
-                warn_if_blocking(what, f"the job {self.name!r} ends; await the future instead")
+                    self.job.check_not_on(loop, cure)
+                warn_if_blocking(what, f"the job {self.name!r} ends; {cure} instead")
             job = running_job.get(None)
             if not isinstance(job, WorkItem):
                 if timeout is None:
@@ -322,6 +328,15 @@ def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> AsyncioJo
     :raises NoRunningLoop: if the calling thread runs no event loop
     """
     waiter: AsyncioJobFuture[T] = AsyncioJobFuture(future, mailbox or Mailbox.of_running_loop())
+    if add_waiter(future, waiter):
+        waiter.settle()
+    elif running_job.get(None) is not None:
+        future.job.host.note_await(waiter, future.job)
+    return waiter
+
+
+def add_waiter(future: JobFuture[Any], waiter: AsyncioJobFuture[Any]) -> bool:
+    """Have *waiter* be woken when the job ends, or return True if the job has ended."""
     with future._condition:
         is_done = future.done()
         if future._loop_waiters is not None:
@@ -330,11 +345,12 @@ def waiter_of(future: JobFuture[T], mailbox: Mailbox | None = None) -> AsyncioJo
             future._loop_waiters = [waiter]
             # As the stdlib's `add_done_callback` does, which would look at all this once more.
             future._done_callbacks.append(_wake_waiters)
-    if is_done:
-        waiter.settle()
-    elif running_job.get(None) is not None:
-        future.job.host.note_await(waiter, future.job)
-    return waiter
+    return is_done
+
+
+def drop_waiter(future: JobFuture[Any], waiter: AsyncioJobFuture[Any]) -> None:
+    """Have *waiter* not be woken; if it was the last one, cancel the job."""
+    future._drop_waiter(waiter)
 
 
 def take_results(future: JobFuture[Any]) -> list[Any]:
@@ -342,13 +358,38 @@ def take_results(future: JobFuture[Any]) -> list[Any]:
     return future._take_results()
 
 
-def wait_until_done(future: JobFuture[Any], what: str) -> None:
-    """Wait for the end of the job, and do not ask for its outcome.
+def result_if_done(future: JobFuture[Any]) -> Any:
+    """The result of a job that has succeeded; else None. To look does not count as asking."""
+    return future._result if future.done() and future._exception is None else None
 
-    :param what: the call that waits, for the warning that it blocks an event loop
+
+def outcome_of_done(future: concurrent.futures.Future[Any]) -> tuple[Any, BaseException | None]:
+    """Result and exception of a done future of any kind. To look does not count as asking."""
+    return future._result, future._exception
+
+
+def mark_retrieved(future: concurrent.futures.Future[Any]) -> None:
+    """Note that somebody was given the exception of *future*, of any kind."""
+    if isinstance(future, JobFuture):
+        future._mark_retrieved()
+
+
+def wait_until_done(future: concurrent.futures.Future[Any], what: str, cure: str) -> None:
+    """Wait for the end of a job, and do not ask for its outcome; or for a future of another kind.
+
+    :param what: the code that waits, for the warning that it blocks an event loop
+    :param cure: what to do instead, on an event loop
     """
+    if not isinstance(future, JobFuture):
+        concurrent.futures.wait([future])
+        return
     with suppress(CancelledError):
-        future._wait(what, super(JobFuture, future).exception, None)
+        future._wait(what, super(JobFuture, future).exception, None, cure)
+
+
+def has_raised(future: JobFuture[Any], error: BaseException | None) -> bool:
+    """Whether *error* is the exception of the job; this does not ask for the outcome."""
+    return error is not None and future._exception is error
 
 
 def unasked_failure(future: JobFuture[Any]) -> BaseException | None:

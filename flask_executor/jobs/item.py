@@ -234,9 +234,10 @@ class WorkItem(JobInfo):
         """Whether its code runs, and its time is not up."""
         return self.state == "running"
 
-    def check_not_on(self, loop: asyncio.AbstractEventLoop) -> None:
+    def check_not_on(self, loop: asyncio.AbstractEventLoop, cure: str) -> None:
         """Refuse to block *loop*, which runs in the calling thread, if the job needs it to end.
 
+        :param cure: what to do instead
         :raises RuntimeError: if it does
         """
         task = self.task
@@ -245,7 +246,7 @@ class WorkItem(JobInfo):
         if self.host.loop.is_current() if task is None else task.get_loop() is loop:
             raise RuntimeError(
                 f"this would never end: the job {self.name!r} runs on the event loop that the wait "
-                "for it would block; await the future"
+                f"for it would block; {cure}"
             )
 
     def is_outside(self, request: object) -> bool:

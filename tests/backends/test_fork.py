@@ -556,3 +556,23 @@ session.commit()
 executor.drain()
 """
     assert run(program) == ["child pending", "pending", "held ran"]
+
+
+def test_a_group_that_is_open_at_the_fork_fails_in_the_child_and_ends_in_the_parent() -> None:
+    program = """
+with executor.group() as group:
+    future = group.submit(hold)
+    started.acquire()
+
+    def check():
+        try:
+            group.__exit__(None, None, None)
+        except ExceptionGroup as error:
+            say([type(each).__name__ for each in error.exceptions])
+        with executor.group(timeout=60) as own:
+            say("child", own.submit(int, "8").result(60))
+
+    fork(check)
+say(future.state)
+"""
+    assert sorted(run(program)) == ["['InheritedJob']", "child 8", "held ran", "succeeded"]

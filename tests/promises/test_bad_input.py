@@ -275,15 +275,18 @@ def test_after_shutdown_the_iteration_of_map_async_is_refused(executor: Executor
         lambda executor, fn: executor.options(key="key").submit_async(fn, 1),
         lambda executor, fn: executor.job(fn).submit_async(1),
         lambda executor, fn: executor.submit(pow, 2, 3).__await__(),
+        lambda executor, fn: executor.map_async(fn, [1]).__anext__().send(None),
+        lambda executor, fn: executor.group().__aenter__().send(None),
+        lambda executor, fn: executor.drain_async().send(None),
     ],
-    ids=["submit_async", "options", "job", "await"],
+    ids=["submit_async", "options", "job", "await", "map_async", "group", "drain_async"],
 )
 def test_without_a_running_loop_the_async_side_is_refused_before_the_job_starts(
     executor: Executor, use: Callable[[Executor, object], Any]
 ) -> None:
     ran: list[int] = []
 
-    with pytest.raises(NoRunningLoop, match=r"async def function, or submit\(\) and result\(\)"):
+    with pytest.raises(NoRunningLoop, match=r"that asyncio runs, or submit\(\) and result\(\)"):
         use(executor, ran.append)
 
     executor.drain(WAIT)

@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 from flask import Flask
+from sqlalchemy.orm import Session
 
-from flask_executor import Executor, GroupTimeout, JobGroup, QueueFull, current_job
+from flask_executor import Executor, GroupTimeout, JobGroup, QueueFull, Retry, current_job
 from tests.support import WAIT, Gate, Interrupted, MakeExecutor, app_log
 
 
@@ -160,6 +161,7 @@ WITHOUT_FUTURES = [
     one_fails_while_the_block_waits,
     the_caller_cancels_the_block,
     the_caller_cancels_the_wait,
+    a_cancelled_block_whose_job_fails,
 ]
 
 
@@ -178,19 +180,118 @@ def test_an_async_group_ends_as_that_of_anyio(
     assert found == expected
 
 
-def test_a_group_out_of_time_ends_as_that_of_anyio(executor: Executor) -> None:
-    async def in_anyio() -> None:
-        with anyio.fail_after(0.01):
-            async with anyio.create_task_group() as group:
-                group.start_soon(forever)
+# Where they differ; the table in the docs says so.
 
-    async def in_ours() -> None:
-        async with executor.group(timeout=0.01) as group:
-            group.submit_async(forever)
 
-    for run in (in_anyio, in_ours):
-        with pytest.raises(TimeoutError):
-            asyncio.run(asyncio.wait_for(run(), WAIT))
+async def the_block_raises(start: Start) -> None:
+    start(forever)
+    raise KeyError("of the block")
+
+
+async def the_block_raises_and_a_job_fails(start: Start) -> None:
+    begun = asyncio.Event()
+
+    async def fails_as_it_ends(loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        try:
+            await forever()
+        finally:
+            raise ValueError("as it ends")
+
+    start(fails_as_it_ends, asyncio.get_running_loop())
+    await begun.wait()
+    raise KeyError("of the block")
+
+
+@pytest.mark.parametrize("case", [the_block_raises, the_block_raises_and_a_job_fails])
+def test_the_block_of_a_group_raises_its_own_exception_and_others_a_group_with_it(
+    executor: Executor, case: Callable[[Start], Awaitable[Any]]
+) -> None:
+    own = repr(KeyError("of the block"))
+    failures = [] if case is the_block_raises else [repr(ValueError("as it ends"))]
+
+    for run in (in_task_group, in_anyio):
+        outcome = outcome_of(lambda run=run: asyncio.run(asyncio.wait_for(run(case), WAIT)))
+        assert outcome == {"failures": [own, *failures]}
+    outcome = outcome_of(lambda: asyncio.run(asyncio.wait_for(in_job_group(executor, case), WAIT)))
+    assert outcome == own
+
+
+async def a_job_takes_too_long(start: Start) -> None:
+    start(forever)
+
+
+async def the_block_takes_too_long(start: Start) -> None:
+    start(forever)
+    await forever()
+
+
+async def a_job_fails_as_it_ends(start: Start) -> None:
+    async def fails_as_it_ends() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError("as it ends")
+
+    start(fails_as_it_ends)
+
+
+Limit = Callable[[Executor, float, Callable[[Start], Awaitable[Any]]], Awaitable[Any]]
+
+
+async def task_group_in_asyncio_timeout(_: Executor, seconds: float, case: Any) -> None:
+    async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+        await case(lambda fn: group.create_task(fn()))
+
+
+async def group_of_anyio_in_fail_after(_: Executor, seconds: float, case: Any) -> None:
+    with anyio.fail_after(seconds):
+        async with anyio.create_task_group() as group:
+            await case(group.start_soon)
+
+
+async def group_in_asyncio_timeout(executor: Executor, seconds: float, case: Any) -> None:
+    async with asyncio.timeout(seconds), executor.group() as group:
+        await case(group.submit_async)
+
+
+async def group_in_fail_after(executor: Executor, seconds: float, case: Any) -> None:
+    with anyio.fail_after(seconds):
+        async with executor.group() as group:
+            await case(group.submit_async)
+
+
+async def group_with_a_timeout(executor: Executor, seconds: float, case: Any) -> None:
+    async with executor.group(timeout=seconds) as group:
+        await case(group.submit_async)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        task_group_in_asyncio_timeout,
+        group_of_anyio_in_fail_after,
+        group_in_asyncio_timeout,
+        group_in_fail_after,
+        group_with_a_timeout,
+    ],
+)
+@pytest.mark.parametrize(
+    ("case", "seconds", "expected"),
+    [
+        (a_job_takes_too_long, 0.01, TimeoutError),
+        (the_block_takes_too_long, 0.01, TimeoutError),
+        (a_job_fails_as_it_ends, 0.3, ExceptionGroup),  # It begins in time.
+    ],
+)
+def test_groups_end_alike_when_their_time_is_up(
+    executor: Executor, limit: Limit, case: Any, seconds: float, expected: type[Exception]
+) -> None:
+    executor.submit(double_async, 1).result(WAIT)  # so that the loop runs
+
+    with pytest.raises(expected):
+        asyncio.run(asyncio.wait_for(limit(executor, seconds, case), WAIT))
+    executor.drain(WAIT)
 
 
 @pytest.mark.parametrize("case", CASES[1:4], ids=lambda case: case.__name__)
@@ -224,7 +325,7 @@ def in_async(executor: Executor, block: Callable[[JobGroup], Any], timeout: floa
     return asyncio.run(asyncio.wait_for(run(), WAIT))
 
 
-Run = Callable[[Callable[[JobGroup], Any]], Any]
+may_block_the_loop = pytest.mark.filterwarnings("ignore:.*blocks the event loop:RuntimeWarning")
 
 
 @pytest.fixture(params=[in_sync, in_async])
@@ -271,6 +372,7 @@ def test_a_failure_stops_the_others(
     assert executor.stats().cancelled == 2
 
 
+@may_block_the_loop
 def test_a_job_that_comes_after_a_failure_is_cancelled(run: Callable[..., Any]) -> None:
     ran: list[int] = []
     futures = []
@@ -308,6 +410,105 @@ def test_an_error_of_the_block_stops_the_jobs_and_passes(run: Callable[..., Any]
     assert isinstance(futures[1].exception(), ValueError)
 
 
+@may_block_the_loop
+def test_a_failure_that_the_block_has_read_is_raised_as_a_group(run: Callable[..., Any]) -> None:
+    def block(group: JobGroup) -> None:
+        waiting = group.submit(until_asked)
+        failed = group.submit(fail)
+        with pytest.raises(CancelledError):
+            waiting.result(WAIT)
+        failed.result(WAIT)
+
+    with pytest.raises(ExceptionGroup, match=r"^1 job of a group failed: fail") as caught:
+        run(block)
+
+    assert [str(error) for error in caught.value.exceptions] == ["on purpose"]
+    assert caught.value.__suppress_context__
+
+
+@may_block_the_loop
+def test_a_failure_that_a_map_raises_in_the_block_is_raised_as_a_group(
+    run: Callable[..., Any],
+) -> None:
+    for chunksize in (1, 2):
+        with pytest.raises(ExceptionGroup) as caught:
+            run(lambda group, size=chunksize: list(group.map(fail, "ab", chunksize=size)))
+
+        assert {str(error) for error in caught.value.exceptions} <= {"a", "b"}
+
+
+@may_block_the_loop
+def test_a_block_that_awaits_an_ended_job_raises_its_failure_as_a_group(
+    executor: Executor,
+) -> None:
+    async def block() -> None:
+        async with executor.group() as group:
+            future = group.submit(fail)
+            with pytest.raises(ValueError, match="on purpose"):
+                future.result(WAIT)
+            await future
+
+    with pytest.raises(ExceptionGroup, match=r"^1 job of a group failed: fail"):
+        asyncio.run(asyncio.wait_for(block(), WAIT))
+
+
+@may_block_the_loop
+def test_a_block_that_waits_for_a_job_when_the_time_is_up_raises_group_timeout(
+    run: Callable[..., Any],
+) -> None:
+    for wait in (
+        lambda group: group.submit(until_asked).result(WAIT),
+        lambda group: list(group.options(delay=1000).map(double, [1])),
+    ):
+        with pytest.raises(GroupTimeout) as caught:
+            run(wait, timeout=0.05)
+
+        assert caught.value.__suppress_context__
+
+
+@may_block_the_loop
+def test_a_block_that_waits_for_a_job_it_has_cancelled_raises_the_cancellation(
+    run: Callable[..., Any],
+) -> None:
+    def block(group: JobGroup) -> None:
+        future = group.options(delay=1000).submit(double, 1)
+        future.cancel()
+        future.result(WAIT)
+
+    with pytest.raises(CancelledError):
+        run(block)
+
+
+def test_a_job_that_was_asked_to_stop_is_cancelled_although_its_group_has_failed(
+    executor: Executor,
+) -> None:
+    has_begun = threading.Event()
+
+    def job() -> None:
+        with executor.group() as group:
+            group.submit(fail)
+            has_begun.set()
+            until_asked()
+
+    future = executor.submit(job)
+    assert has_begun.wait(WAIT)
+    assert not future.cancel()
+
+    with pytest.raises(CancelledError):
+        future.result(WAIT)
+
+
+@may_block_the_loop
+def test_a_plain_group_does_not_hide_that_its_task_is_cancelled(executor: Executor) -> None:
+    async def block() -> None:
+        with executor.group() as group:
+            assert isinstance(group.submit(fail).exception(WAIT), ValueError)
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(block())
+
+
 def test_failures_behind_an_error_of_the_block_are_logged(
     executor: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -340,10 +541,12 @@ def test_when_the_time_is_up_the_jobs_are_stopped(run: Callable[..., Any]) -> No
         futures.append(group.submit(forever))
         futures.append(group.options(delay=1000).submit(double, 1))
 
-    with pytest.raises(GroupTimeout, match=r"not ended within its 0\.05 s") as caught:
+    with pytest.raises(GroupTimeout) as caught:
         run(block, timeout=0.05)
 
     assert isinstance(caught.value, TimeoutError)
+    late = "until_asked, forever, double"
+    assert str(caught.value) == f"a group has not ended within its 0.05 s; not done by then: {late}"
     assert [future.state for future in futures] == ["cancelled"] * 3
 
 
@@ -352,8 +555,11 @@ def test_when_the_time_is_up_the_code_of_an_async_block_is_cancelled(executor: E
         async with executor.group(timeout=0.05) as group:
             await block(group)
 
-    for block in (lambda _: forever(), lambda group: group.submit_async(forever)):
-        with pytest.raises(GroupTimeout):
+    for block, late in [
+        (lambda _: forever(), "the code of its block"),
+        (lambda group: group.submit_async(forever), "forever"),
+    ]:
+        with pytest.raises(GroupTimeout, match=f"; not done by then: {late}$"):
             asyncio.run(asyncio.wait_for(waits(block), WAIT))
 
 
@@ -386,6 +592,45 @@ def test_a_refused_job_is_no_failure_of_the_group(
         with pytest.raises(QueueFull):
             group.submit(double, 1)
         gate.open()
+
+
+@pytest.mark.parametrize("type_", ["thread", "inline"])
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_a_job_of_a_group_may_have_all_options(
+    app: Flask, executors: MakeExecutor, type_: str, is_coroutine: bool
+) -> None:
+    executor = executors(app, type=type_, max_workers=1, max_pending=1)
+    attempts: list[int] = []
+    session = Session()
+
+    def job() -> list[int]:
+        attempts.append(current_job.attempt)
+        if len(attempts) < 3:
+            raise ValueError
+        return attempts
+
+    async def job_async() -> list[int]:
+        return job()
+
+    with executor.group(timeout=WAIT) as group:
+        options = group.options(
+            key="key",
+            on_duplicate="return",
+            after=session,
+            delay=0.001,
+            retry=Retry(3, delay=0.001),
+            timeout=WAIT,
+            queue_timeout=0.01,
+        )
+        future = options.submit(job_async if is_coroutine else job)
+        assert options.submit(job) is future
+        with pytest.raises(QueueFull):
+            group.options(after=session).submit(double, 1)
+        session.commit()
+
+    assert future.result() == [1, 2, 3]
+    stats = executor.stats()
+    assert (stats.submitted, stats.succeeded, stats.failed, stats.cancelled) == (1, 1, 0, 0)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -488,6 +733,30 @@ def test_a_view_answers_with_the_results_of_a_group(app: Flask, executor: Execut
 
 
 # Refused
+
+
+@pytest.mark.parametrize(
+    "fn", [double, pytest.param(double_async, id="on the executor's own loop")]
+)
+def test_a_plain_block_in_async_code_is_told_to_be_an_async_one(
+    app: Flask, executors: MakeExecutor, fn: Any
+) -> None:
+    app.config["EXECUTOR_ASYNC_VIEWS"] = True
+    executor = executors(app)
+    told: list[str] = []
+
+    @app.get("/")
+    async def view() -> str:
+        with (
+            pytest.raises((RuntimeWarning, RuntimeError)) as caught,
+            executor.group() as group,
+        ):
+            group.options(delay=0.05).submit(fn, 1)
+        told.append(str(caught.value))
+        return ""
+
+    assert app.test_client().get("/").status_code == 200
+    assert told[0].endswith(("; use 'async with'", "; use 'async with' instead"))
 
 
 def test_a_group_is_for_one_block(executor: Executor) -> None:
