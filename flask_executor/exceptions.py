@@ -84,7 +84,7 @@ class RequestEnded(FlaskExecutorError, RuntimeError):
 
 
 class WorkerDied(FlaskExecutorError, BrokenExecutor):
-    """The worker that ran the job died; the job is not run again."""
+    """The worker that ran the job died; without a `Retry`, the job is not run again."""
 
 
 class JobTimeout(FlaskExecutorError, TimeoutError):

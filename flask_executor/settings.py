@@ -171,6 +171,19 @@ def check_timeout(timeout: object) -> None:
         )
 
 
+def check_duration(name: str, value: object) -> None:
+    """Refuse a value that is not a number of seconds, 0 or more; None is refused, too.
+
+    :raises TypeError: if *value* is not a number
+    :raises ValueError: if it is below 0, or no thread can wait that long
+    """
+    expected = f"{name} is {shown_number(value)}; expected a number of seconds, 0 or more"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(expected)
+    if not 0 <= value <= threading.TIMEOUT_MAX:  # true of nan, too
+        raise ValueError(expected)
+
+
 def check_positive(name: str, value: object) -> None:
     """Refuse a value that is not a number above 0.
 

@@ -268,8 +268,8 @@ class _Worker:
             self.process.kill()
             if isinstance(error, BadMessage):
                 raise WorkerDied(
-                    f"the worker process {self.process.pid} was killed {when}, which is not run "
-                    f"again, because it sent {error}; other jobs go on"
+                    f"the worker process {self.process.pid} was killed {when}, because it sent "
+                    f"{error}; other jobs go on"
                 ) from None
             raise
         return payload
@@ -306,8 +306,7 @@ class _Worker:
         if code is not None and code < 0:
             how = f"killed by {_SIGNALS.get(-code, f'signal {-code}')}"
         return WorkerDied(
-            f"the worker process {self.process.pid} died ({how}) {when}, which is not run again; "
-            "other jobs go on"
+            f"the worker process {self.process.pid} died ({how}) {when}; other jobs go on"
         )
 
 

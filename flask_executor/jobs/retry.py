@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..messages.shown import kind_of
-from ..settings import check_count, check_positive, check_wait
+from ..messages.shown import kind_of, shown_number
+from ..settings import check_count, check_duration, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Has a job run again that raises one of some exceptions, with the same arguments.
+    """Says that a job which fails runs again, with the same arguments, and when.
 
     The wait before attempt *n* + 1 is ``delay * factor ** (n - 1)`` seconds, at most *max_delay*.
     With *jitter* it is a random part of that, so that jobs which failed together do not come back
@@ -26,7 +26,7 @@ class Retry:
     number in its attribute ``retry_after`` sets the seconds of the next wait itself.
 
     :param attempts: how many times the job runs at most
-    :param on: the type of exception that is worth another attempt, or a tuple of types
+    :param on: the type of the exceptions that lead to another attempt, or a tuple of types
     :param delay: seconds before the second attempt
     :param factor: each further wait is so many times longer
     :param max_delay: the longest wait in seconds
@@ -50,12 +50,11 @@ class Retry:
                 raise TypeError(
                     f"on is {kind_of(kind)}; expected a type of exception, or a tuple of types"
                 )
-        waits: dict[str, object] = {"delay": self.delay, "max_delay": self.max_delay}
-        for name, seconds in waits.items():
-            check_wait(name, seconds)
-            if seconds is None:
-                raise TypeError(f"{name} is None; expected a number of seconds")
+        check_duration("delay", self.delay)
+        check_duration("max_delay", self.max_delay)
         check_positive("factor", self.factor)
+        if type(self.jitter) is not bool:  # Elsewhere, a jitter may be a number of seconds.
+            raise TypeError(f"jitter is {shown_number(self.jitter)}; expected True or False")
 
     def wait_after(self, attempt: int, error: BaseException) -> float | None:
         """Seconds to wait after the *attempt* that *error* has ended; None if it was the last."""
@@ -75,7 +74,7 @@ class Retry:
 
 
 class Retrying:
-    """A job's part for its further attempts: how they are made, and how far the job is.
+    """The attempts of one job: the values that each begins with, and how many have begun.
 
     :param scope: that of the first attempt, in which no code has run
     :param fn: the function of the job, or what another process calls for it

@@ -17,7 +17,7 @@ def go_back(queue: JobQueue, item: WorkItem, *, is_needed: bool) -> None:
     :param is_needed: whether an extra worker may run it, if all workers are blocked
     """
     with queue.lock:
-        # Some job may have waited for it since before the last attempt.
+        # A job may wait for this one, and since before the last attempt.
         if is_needed:
             queue.awaited.add(item)
         queue.apart.add(item)

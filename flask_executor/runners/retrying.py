@@ -47,13 +47,13 @@ def goes_on(
     except RuntimeError:  # Other code runs in these contextvars.
         return False
     item.scope = retry.fresh_scope()
-    if host.inline:  # Its task tells which loop must not be blocked by a wait for the job.
+    if host.inline:  # Keep the task: it tells which loop must not block to wait for the job.
         go_back_at_once(host.queue, item)
     else:
-        item.task = None  # It keeps the contextvars of the last attempt.
+        item.task = None  # The task holds the contextvars of the last attempt.
         go_back(host.queue, item, is_needed=host.in_process)
-    # Who has cancelled it or closed the queue since the attempt ended, saw a job that runs. From
-    # here on it is seen to wait.
+    # A cancel or a shutdown since the end of the attempt saw a job that runs, and left it alone.
+    # From here on, they see a job that waits.
     if item.cancel_requested or host.queue.is_closed:
         end_waiting(host, item)
         return True
@@ -71,7 +71,7 @@ def end_all_waiting(host: Runtime) -> None:
 
 
 def end_waiting(host: Runtime, item: WorkItem) -> None:
-    """End a job that waits for its next attempt, if nobody was faster.
+    """End a job that waits for its next attempt, unless somebody else has claimed it.
 
     It is cancelled if it was asked to stop; else it fails with the exception of its last attempt.
     """
@@ -100,8 +100,9 @@ def _leads_on(host: Runtime, item: WorkItem, retry: Retrying, outcome: Outcome) 
         delay = retry.retry.wait_after(item.attempt, error)
         if delay is None:
             return False
-        retry.delay = 0.0 if host.inline else float(delay)
-    except Exception as problem:  # of code of the exception's class
+        seconds = float(delay)
+        retry.delay = 0.0 if host.inline else seconds
+    except BaseException as problem:  # of code of the exception's class
         item.log(problem, "could not be retried", item.scope)
         return False
     retry.error = error

@@ -246,7 +246,7 @@ def _outcome_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply
     keep_as_text(broken)
     if isinstance(broken, (BrokenExecutor, CancelledError)) and not isinstance(broken, WorkerDied):
         host.pool.replace(pool)
-        died = WorkerDied(f"the pool broke while it had the job, which is not run again: {broken}")
+        died = WorkerDied(f"the pool broke while it had the job: {broken}")
         died.__cause__ = broken
         return outcome_of(item, died)
     return outcome_of(item, broken)

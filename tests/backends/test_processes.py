@@ -33,6 +33,7 @@ from flask_executor import (
     WorkerDied,
 )
 from flask_executor.backends.processes import ProcessPool
+from flask_executor.signals import job_failed, job_retried
 from tests import inside, remote_app
 from tests.support import ROOT, WAIT, Door, MakeExecutor, app_log, errors_of
 
@@ -293,8 +294,7 @@ def test_a_worker_that_dies_fails_its_job_and_what_waits_runs_once_in_another(
     assert isinstance(error, WorkerDied)
     expected = "exit code 9" if how == "exit" else "killed by SIGKILL"
     assert str(error) == (
-        f"the worker process {worker.pid} died ({expected}) while it ran the job, which is not run "
-        "again; other jobs go on"
+        f"the worker process {worker.pid} died ({expected}) while it ran the job; other jobs go on"
     )
     pids = {future.result(WAIT) for future in waiting}
     assert len(pids) == 1
@@ -923,6 +923,23 @@ def test_the_job_of_a_process_that_was_ended_is_retried_in_another(
 
     assert future.result(WAIT) == 2
     assert path.read_text() == "1\n2\n"
+
+
+def test_the_death_of_a_process_says_nothing_of_another_attempt(
+    app: Flask, processes: Executor, tmp_path: Path
+) -> None:
+    texts = []
+
+    def note(_: Flask, *, exception: BaseException, **__: object) -> None:
+        texts.append(str(exception))
+
+    with job_retried.connected_to(note, app), job_failed.connected_to(note, app):
+        retried = processes.options(retry=Retry(2, on=WorkerDied, delay=0))
+        retried.submit(remote_app.fail_at_first, str(tmp_path / "a"), 2, "die").exception(WAIT)
+        processes.submit(remote_app.fail_at_first, str(tmp_path / "b"), 1, "die").exception(WAIT)
+
+    assert len(texts) == 3
+    assert [text for text in texts if "again" in text] == []
 
 
 def test_the_death_of_a_process_is_not_retried_if_it_is_not_meant(

@@ -82,10 +82,7 @@ def test_a_worker_that_sends_rubbish_is_killed_and_fails_its_call_alone(
     with pytest.raises(WorkerDied) as caught:
         pool.submit(send_and_hang, message).result(WAIT)
 
-    assert "was killed while it ran the job, which is not run again, because it" in str(
-        caught.value
-    )
-    assert f" sent {told}" in str(caught.value)
+    assert f"was killed while it ran the job, because it sent {told}" in str(caught.value)
     wait_for_processes(1)
     assert_others_go_on(pool, neighbour, door)
 

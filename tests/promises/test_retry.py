@@ -266,18 +266,22 @@ def test_an_exception_may_say_when_to_come_back(of_kind: Executor, kind: str) ->
 
 
 @pytest.mark.parametrize(
-    "given", [10**400, property(lambda _: int("never"))], ids=["huge", "raises"]
+    "given",
+    [10**400, property(lambda _: int("never")), property(lambda _: sys.exit())],
+    ids=["huge", "raises", "exits"],
 )
 def test_a_wait_that_cannot_be_told_is_logged_and_ends_the_job(
-    executor: Executor, given: object, caplog: pytest.LogCaptureFixture
+    of_kind: Executor, kind: str, given: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = Flaky(1, type("Odd", (Exception,), {"retry_after": given}))
 
-    error = executor.options(retry=AT_ONCE).submit(job.run).exception(WAIT)
+    error = of_kind.options(retry=AT_ONCE).submit(fn_of(job, kind)).exception(WAIT)
 
     assert str(error) == "attempt 1"
     [line] = app_log(caplog)
     assert line.getMessage().endswith("could not be retried")
+    of_kind.drain(WAIT)
+    assert of_kind.stats().failed == 1
 
 
 def test_a_wait_holds_no_worker(app: Flask, executors: MakeExecutor) -> None:
