@@ -13,7 +13,6 @@ from flask import Flask, has_request_context
 
 from .aio.running import warn_if_blocking
 from .aio.views import as_sync
-from .app_executor import AppExecutor
 from .backends.find import INLINE, find_backend
 from .context.body import end_bodies_with_requests
 from .context.scope import current_app_or_none, only_app, unwrap
@@ -21,14 +20,13 @@ from .exceptions import AlreadyInitialised, NotInitialised
 from .group import JobGroup
 from .job import Job, JobDecorator
 from .jobs.around import check_around
-from .jobs.collection import FutureCollection
 from .jobs.mistakes import (
     DECORATE,
     check_callable,
     check_callback,
     check_function,
 )
-from .jobs.options import NO_OPTIONS, OptionValues
+from .jobs.options import NO_OPTIONS, options_of
 from .messages.shown import kind_of
 from .messages.warn import warn_caller
 from .options import WithOptions
@@ -45,6 +43,7 @@ from .runners.closing import (
 from .runners.host import AppHost
 from .runners.later import refuse_before_response
 from .settings import Settings, check_name, check_seconds, extension_key
+from .submitting.app_executor import AppExecutor
 from .submitting.stored import StoredSubmitter
 from .threads.sync_threads import leave_threads_of_submitter
 
@@ -53,9 +52,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
+    from .jobs.collection import FutureCollection
     from .jobs.future import JobFuture
     from .jobs.info import JobInfo
-    from .jobs.options import OnDuplicate
+    from .jobs.options import OnDuplicate, OptionValues
     from .jobs.retry import Retry
     from .stats import Stats
 
@@ -186,7 +186,7 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
         :raises TypeError: if *fn* cannot be called, or is a generator function
         :raises TypeError: if an option is not what `options` expects; or `ValueError`
         """
-        options = OptionValues(
+        options = options_of(
             key=key,
             timeout=timeout,
             delay=delay,
@@ -340,9 +340,8 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
             backend = INLINE
         around, name = self._around, f"{self.name or 'executor'}-{app.name}"
         host = AppHost(self, app, around=around, name=name, settings=settings, backend=backend)
-        futures = FutureCollection(settings.futures_max_length, on_drop=host.notice_dropped)
         callbacks = self._default_done_callbacks
-        served = app.extensions[self._extension_key] = AppExecutor(self, callbacks, host, futures)
+        served = app.extensions[self._extension_key] = AppExecutor(self, callbacks, host)
         return served
 
     def _here(self) -> AppExecutor:

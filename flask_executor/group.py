@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .aio.waiter import AsyncioJobFuture
-    from .app_executor import AppExecutor
     from .queue.clock import Clock
+    from .submitting.app_executor import AppExecutor
 
 
 __all__ = ["JobGroup"]

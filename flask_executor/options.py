@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from .jobs.options import OptionValues
+from .jobs.options import options_of
 from .submitting.any_function import Submitter
 from .submitting.one_function import FunctionSubmitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from .app_executor import AppExecutor
-    from .jobs.options import OnDuplicate
+    from .jobs.options import OnDuplicate, OptionValues
     from .jobs.retry import Retry
+    from .submitting.app_executor import AppExecutor
 
 __all__ = ["JobOptions", "Options", "WithOptions"]
 
@@ -75,7 +75,7 @@ class WithOptions(Submitter):
         :raises ValueError: if *timeout* is not above 0, one of the other times is below 0, or
             *on_duplicate* or *after* is another string
         """
-        values = OptionValues(
+        values = options_of(
             key=key,
             timeout=timeout,
             delay=delay,

@@ -95,6 +95,24 @@ class OptionValues:
                 "give one: options(key=...), or submit_stored(key, fn, *args)"
             )
 
+    def check_for_map(self, chunksize: int) -> None:
+        """Refuse options that are for one job, or for one call.
+
+        :raises TypeError: if a key or *on_duplicate* is given, or a retry of chunks
+        """
+        if self.key is not None:
+            raise TypeError("a key is for one job, and map makes a job of each item; leave it out")
+        if self.on_duplicate is not None:
+            raise TypeError(
+                "on_duplicate is for a job with a key, and map makes jobs without keys; submit "
+                "each item by itself: options(key=...).submit(fn, item)"
+            )
+        if self.retry is not None and chunksize > 1:
+            raise TypeError(
+                "retry is for one call, and a chunk makes several: items that have run would run "
+                "again; leave out the retry, or use chunksize=1"
+            )
+
     def over(self, other: OptionValues) -> OptionValues:
         """These options, and those of *other* that are not given here."""
         if other is NO_OPTIONS or other is self:
@@ -127,5 +145,13 @@ def _check_after(after: object) -> None:
 
 
 NO_OPTIONS = OptionValues()
+
+
+def options_of(**given: Any) -> OptionValues:
+    """The options that are *given*, as `OptionValues` takes them; `NO_OPTIONS` if all are None."""
+    if all(value is None for value in given.values()):
+        return NO_OPTIONS
+    return OptionValues(**given)
+
 
 OPTION_NAMES = frozenset(OptionValues.__slots__) - {"group"}

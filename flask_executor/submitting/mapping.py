@@ -7,13 +7,14 @@ from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from ..settings import check_count, check_seconds
+from .each_item import map_items, stream_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
     from typing import Unpack
 
-    from ..app_executor import AppExecutor
     from ..jobs.options import OptionValues
+    from .app_executor import AppExecutor
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -165,7 +166,15 @@ class Mapper(ABC):
         """
         check_seconds("timeout", timeout)
         _check_sizes(iterables, chunksize, buffersize)
-        return self._here().map(fn, iterables, self._options, timeout, chunksize, buffersize)
+        return map_items(
+            self._here(),
+            fn,
+            iterables,
+            self._options,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+        )
 
     @overload
     def map_async(
@@ -282,9 +291,14 @@ class Mapper(ABC):
         for iterable in iterables:
             if not isinstance(iterable, AsyncIterable):
                 iter(iterable)  # raises here, not in the middle of the iteration
-        options = self._options
-        return self._here().map_async(
-            fn, iterables, options, chunksize, buffersize, ordered=ordered
+        return stream_items(
+            self._here(),
+            fn,
+            iterables,
+            self._options,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            ordered=ordered,
         )
 
 

@@ -98,15 +98,24 @@ def test_the_option_of_a_decorator_applies_to_submit_stored(executor: Executor) 
         lambda executor: executor.options(on_duplicate="return").submit(double, 1),
         lambda executor: executor.job(on_duplicate="return")(double).submit(1),
         lambda executor: executor.job(double).options(on_duplicate="return").submit(1),
-        lambda executor: list(executor.job(on_duplicate="return")(double).map([1])),
     ],
-    ids=["options", "decorator", "job-options", "map"],
+    ids=["options", "decorator", "job-options"],
 )
 def test_without_a_key_it_is_refused(
     executor: Executor, submit: Callable[[Executor], object]
 ) -> None:
     with pytest.raises(TypeError, match=r"on_duplicate='return' is for a job with a key"):
         submit(executor)
+
+    assert executor.stats().submitted == 0
+
+
+@pytest.mark.parametrize("name", ["map", "map_async"])
+def test_a_map_is_told_to_submit_each_item_by_itself(executor: Executor, name: str) -> None:
+    job = executor.job(on_duplicate="return")(double)
+
+    with pytest.raises(TypeError, match=r"^on_duplicate is .* each item by itself: options\(key="):
+        getattr(job, name)([1])
 
     assert executor.stats().submitted == 0
 

@@ -37,7 +37,6 @@ ROOMS = [
     {"queue"},
     {"backends"},
     {"runners"},
-    {"app_executor"},
     {"submitting"},
     {"executor", "futures", "group", "job", "options", "testing"},
     {"__init__"},
@@ -77,7 +76,7 @@ def test_a_module_imports_from_its_own_room_and_those_before_it(path: Path) -> N
 @pytest.mark.parametrize(
     ("source", "rooms"),
     [
-        ("from . import app_executor", ["app_executor"]),
+        ("from . import executor", ["executor"]),
         ("from . import Executor", ["__init__"]),
         ("from .jobs.future import JobFuture", ["jobs"]),
         ("from .jobs import future", ["jobs"]),

@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import os
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .aio.loop import GRACE
-from .aio.streams import Unread, stream
-from .exceptions import InheritedJob
-from .jobs.chunks import Chunk, call_in_copy
-from .jobs.collection import after_fork, claim, stored_in
-from .jobs.function import JobFunction, gives_coroutine
-from .jobs.future import JobFuture, leave_to_parent, waiter_of
-from .jobs.item import WorkItem
-from .jobs.mistakes import MAP, check_function, check_keywords
-from .jobs.options import NO_OPTIONS, OPTION_NAMES, OptionValues
-from .jobs.retry import Retrying
-from .messages.shown import name_of
-from .queue.queue import known, stats_of
-from .queue.workers import current_worker
-from .runners.coroutines import call_coroutine_function
-from .runners.later import event_of
-from .runners.mapping import Results, result_of, results_of_chunk
-from .runners.transitions import on_transition
-from .threads.fork import call_in_forked_children
+from ..aio.loop import GRACE
+from ..exceptions import InheritedJob
+from ..jobs.collection import FutureCollection, after_fork, claim, stored_in
+from ..jobs.function import JobFunction
+from ..jobs.future import JobFuture, leave_to_parent
+from ..jobs.item import WorkItem
+from ..jobs.mistakes import check_function, check_keywords
+from ..jobs.options import NO_OPTIONS, OPTION_NAMES, OptionValues
+from ..jobs.retry import Retrying
+from ..queue.queue import known, stats_of
+from ..runners.coroutines import call_coroutine_function
+from ..runners.later import event_of
+from ..runners.transitions import on_transition
+from ..threads.fork import call_in_forked_children
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterable,
-        Callable,
-        Iterable,
-        Iterator,
-    )
+    from collections.abc import Callable
 
-    from .aio.loop import LoopThread
-    from .context.scope import Scope
-    from .events.waiting import Event
-    from .jobs.collection import FutureCollection
-    from .runners.host import AppHost
-    from .runners.mapping import Submit
-    from .runners.transitions import Call
-    from .stats import Stats
+    from ..aio.loop import LoopThread
+    from ..context.scope import Scope
+    from ..events.waiting import Event
+    from ..runners.host import AppHost
+    from ..runners.transitions import Call
+    from ..stats import Stats
 
 
 T = TypeVar("T")
@@ -60,11 +44,11 @@ class AppExecutor:
         executor: object,
         default_callbacks: list[Callable[[JobFuture[Any]], object]],
         host: AppHost,
-        futures: FutureCollection,
     ) -> None:
         self.executor = executor
         self.host: AppHost = host
-        self.futures = futures
+        max_length = host.settings.futures_max_length
+        self.futures = FutureCollection(max_length, on_drop=host.notice_dropped)
         self._default_callbacks = default_callbacks
         self._inherited: AppHost | None = None  # in a forked process
         self._is_config_checked = False
@@ -110,9 +94,10 @@ class AppExecutor:
             check_keywords(fn, kwargs)
         if isinstance(fn, JobFunction):
             options = options.over(fn.job_options)
-        if options.on_duplicate is not None:
+        event = None
+        if options is not NO_OPTIONS:
             options.check_complete()
-        event = None if options.after is None else event_of(options.after)
+            event = event_of(options.after)
         if not self._is_config_checked:
             self._check_config()
         host = self.host
@@ -122,7 +107,7 @@ class AppExecutor:
         item = WorkItem(host, scope, fn, args, kwargs, options.key, options.timeout)
         if is_coroutine or not host.in_process:
             self._set_call(item, fn, is_coroutine=is_coroutine, is_later=event is not None)
-        if options.retry is not None:
+        if options is not NO_OPTIONS and options.retry is not None:
             item.retry = Retrying(options.retry, scope, item.fn, item.args)
         future: JobFuture[T] = JobFuture(item)
         for callback in self._default_callbacks:
@@ -165,7 +150,7 @@ class AppExecutor:
                 if stored is not None:
                     item.release()
                     return stored
-            if options.group is not None:
+            if options is not NO_OPTIONS and options.group is not None:
                 options.group.add(call[0])
             if is_bounded and not may_hold:
                 dispatch.room.reserve(item, wait, is_delayed=is_delayed)
@@ -220,99 +205,6 @@ class AppExecutor:
         else:
             item.args = (item.name, item.timeout, fn, *item.args)
             item.fn, item.timeout = call_coroutine_function, None
-
-    def map(  # noqa: PLR0917 - as its only caller has them
-        self,
-        fn: Callable[..., Any],
-        iterables: tuple[Iterable[Any], ...],
-        options: OptionValues,
-        timeout: float | None,
-        chunksize: int,
-        buffersize: int | None,
-    ) -> Iterator[Any]:
-        """Submit an item at a time, or to another process a chunk, and return the results."""
-        # A worker that waited for room might be the one that makes it.
-        may_hold = current_worker() is not None
-        submit = self._submitter(fn, chunksize, options, may_hold=may_hold)
-        calls = zip(*iterables)  # noqa: B905 - the shortest one ends it, as in every map
-        if not self._goes_in_chunks(fn, chunksize):
-            return Results(submit, calls, buffersize, timeout, result_of, name_of(fn)).each()
-        chunks = iter(lambda: tuple(islice(calls, chunksize)), ())
-        if buffersize is not None:
-            buffersize = max(buffersize // chunksize, 1)
-        read = results_of_chunk
-        return Results(submit, chunks, buffersize, timeout, read, name_of(fn)).each()
-
-    def map_async(
-        self,
-        fn: Callable[..., T],
-        iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
-        options: OptionValues,
-        chunksize: int,
-        buffersize: int | None,
-        *,
-        ordered: bool,
-    ) -> AsyncGenerator[T, None]:
-        """Submit an item or a chunk at a time, as long as somebody asks for results."""
-        submit = self._submitter(fn, chunksize, options, may_hold=True)
-        if not self._goes_in_chunks(fn, chunksize):
-            chunksize = 1
-
-        async def count_chunks() -> int:
-            if buffersize is not None:
-                return max(buffersize // chunksize, 1)
-            workers = await self.host.count_workers()
-            return 2 * int(workers) if workers < math.inf else 1
-
-        return stream(
-            lambda *args: waiter_of(submit(args)),
-            iterables,
-            count_chunks,
-            chunksize=chunksize,
-            ordered=ordered,
-            unread=Unread(name_of(fn)),
-        )
-
-    def _goes_in_chunks(self, fn: Callable[..., Any], chunksize: int) -> bool:
-        # Coroutines of one process run on its loop, all of them at a time.
-        return chunksize > 1 and not (self.host.in_process and gives_coroutine(fn))
-
-    def _submitter(
-        self, fn: Callable[..., Any], chunksize: int, options: OptionValues, *, may_hold: bool
-    ) -> Submit:
-        # Each item, or chunk, is a job of its own, which sees what is here now.
-        check_function(fn, MAP)
-        scope = self.host.capture()
-        if isinstance(fn, JobFunction):
-            options = options.over(fn.job_options)
-        if options.key is not None:
-            raise TypeError("a key is for one job, and map makes a job of each item; leave it out")
-        if options.retry is not None and chunksize > 1:
-            raise TypeError(
-                "retry is for one call, and a chunk makes several: items that have run would run "
-                "again; leave out the retry, or use chunksize=1"
-            )
-        if self._goes_in_chunks(fn, chunksize):
-            if options.timeout is not None:
-                options = options.with_timeout(options.timeout * chunksize)
-            # One journey to another process and back serves all items of a chunk.
-            call = fn
-            if self.host.in_process:
-                call = partial(call_in_copy, scope, fn)
-            elif gives_coroutine(fn):
-                call = self.host.pool.remote.for_items(fn)
-            fn = Chunk(fn, call)
-
-        def submit(args: tuple[Any, ...], wait: float | None = 0) -> JobFuture[Any]:
-            if options.queue_timeout is not None:
-                wait = (
-                    min(wait, options.queue_timeout) if wait is not None else options.queue_timeout
-                )
-            return self.submit(
-                fn, args, {}, options, wait=wait, may_hold=may_hold, scope=scope.copy()
-            )
-
-        return submit
 
 
 def _inherited(item: WorkItem) -> InheritedJob:
