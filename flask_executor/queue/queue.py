@@ -52,7 +52,13 @@ class JobQueue:
         self.tally: Tally = Tally()
         self._idle = IdleWaiters(self.lock, self._is_busy)
         self.idle: Callable[[], Future[None]] = self._idle.add
-        self.tell_if_idle: Callable[[], None] = self._idle.wake
+        self._idle_apart = IdleWaiters(self.lock, self._has_apart)
+        self.idle_apart: Callable[[], Future[None]] = self._idle_apart.add
+
+    def tell_if_idle(self) -> None:
+        """End the waits for the end of all jobs, if there are none, and of those apart."""
+        self._idle_apart.wake()
+        self._idle.wake()
 
     def may_submit(self) -> bool:
         """Whether the calling code may submit jobs: once closed, only those of running jobs."""
@@ -264,8 +270,11 @@ class JobQueue:
         return len(self.ready) + self.tally.delayed, self.crew.count_free()
 
     def _is_busy(self) -> bool:
-        at_work = self.crew or self.apart or self._leaving
+        at_work = self.crew or self._has_apart()
         return bool(at_work or self.admission.held or self.admission.reserved)
+
+    def _has_apart(self) -> bool:
+        return bool(self.apart or self._leaving)
 
 
 def stats_of(queue: JobQueue, workers: float) -> Stats:

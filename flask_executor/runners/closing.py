@@ -86,7 +86,9 @@ def wait_or_give_up(host: Runtime, idle: Future[None], deadline: Deadline) -> No
     except TimeoutError:
         left = give_up(host, f"Shut down after {host.settings.shutdown_timeout} s: %s")
         futures = [item.future for item in left]
-        wait_for([future for future in futures if future is not None], GRACE)
+        # Async teardown functions of coroutine jobs run on the loop, which is to be closed.
+        over = host.queue.idle_apart()
+        wait_for([over, *(future for future in futures if future is not None)], GRACE)
 
 
 def give_up(host: Runtime, message: str) -> Collection[WorkItem]:

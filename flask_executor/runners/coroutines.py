@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..aio.limits import within
 from ..signals import is_end_heard
-from ..threads.sync_threads import own_thread
+from ..threads.sync_threads import async_code_on, own_thread
 from .ending import end_job
 from .retrying import goes_on
 from .running import outcome_of, run_on_loop
@@ -30,7 +30,8 @@ T = TypeVar("T")
 class CoroutineRunner:
     """Runs coroutine jobs as tasks of an event loop, each in its own contextvars.
 
-    Teardown functions and callbacks may block the loop: they run in a thread.
+    Teardown functions and callbacks may block the loop: they run in a thread. Those that are async
+    run on the loop.
 
     :param call: has a function called in the loop's thread
     """
@@ -89,7 +90,7 @@ class CoroutineRunner:
             # Once this step is over, another thread can enter the contextvars.
             enter = scope.context.run
             loop = asyncio.get_running_loop()
-            loop.call_soon(self._host.run_end, self._end, item, ended, enter)
+            loop.call_soon(self._host.run_end, self._end_beside, loop, item, ended, enter)
         else:
             self._end(item, ended, call)
 
@@ -100,6 +101,17 @@ class CoroutineRunner:
             return True
         app = self._host.find_app()
         return app is not None and is_end_heard(app)
+
+    def _end_beside(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        item: WorkItem,
+        ended: list[Outcome],
+        enter: Callable[..., object],
+    ) -> None:
+        # An async teardown function closes what the job has opened on its loop.
+        with async_code_on(loop):
+            self._end(item, ended, enter)
 
     def _end(self, item: WorkItem, ended: list[Outcome], enter: Callable[..., object]) -> None:
         if item not in self._queue.apart:

@@ -1,4 +1,4 @@
-"""The threads in which asgiref's `sync_to_async` calls plain functions.
+"""The threads in which asgiref's `sync_to_async` calls plain functions, and the way back.
 
 Functions that use an object of one thread, such as an SQLite connection, have to share a thread.
 `sync_to_async` takes the thread that waits for the coroutine, or else the thread of the context, or
@@ -9,6 +9,7 @@ module uses asgiref's private names; no other module does.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,6 +71,18 @@ def own_thread() -> Generator[None]:
         yield
     finally:
         end_thread(thread)
+
+
+@contextmanager
+def async_code_on(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Have `async_to_sync`, called in the block, run coroutines on *loop*, in another thread.
+
+    After the end of *loop*, `async_to_sync` makes a new loop, as elsewhere.
+    """
+    with _notes_put_back() as notes:
+        # What `sync_to_async` notes in a thread where it calls a function.
+        notes.update(main_event_loop=loop, main_event_loop_pid=os.getpid(), task_context=[])
+        yield
 
 
 def take_over(context: Context) -> None:
@@ -224,10 +237,16 @@ class WaitingThread(CurrentThreadExecutor):
 def _call_with_notes(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     # asgiref notes in this thread which loop the function was called for, and never removes the
     # note. asgiref's own loop ends with the coroutine, but the executor's loop goes on.
+    with _notes_put_back():
+        return fn(*args, **kwargs)
+
+
+@contextmanager
+def _notes_put_back() -> Generator[dict[str, Any]]:
     notes = vars(_thread_local)
     before = notes.copy()
     try:
-        return fn(*args, **kwargs)
+        yield notes
     finally:
         notes.clear()
         notes.update(before)

@@ -198,6 +198,59 @@ def test_an_async_teardown_function_runs_too(app, executor):
     assert torn == [error]
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_async_code_of_a_teardown_runs_on_the_loop_and_in_the_context_of_its_job(
+    app, executor, is_async, fails
+):
+    loops = []
+
+    async def close(exc: BaseException | None) -> None:
+        loops.extend([g.loop, asyncio.get_running_loop()])
+
+    def plain_close(exc: BaseException | None) -> None:
+        async_to_sync(close)(exc)
+
+    app.teardown_appcontext(close if is_async else plain_close)
+
+    async def job() -> None:
+        g.loop = asyncio.get_running_loop()
+        if fails:
+            raise LookupError
+
+    assert isinstance(executor.submit(job).exception(WAIT), LookupError if fails else type(None))
+    assert loops == [loops[0]] * 2
+
+
+def test_a_coroutine_job_that_is_given_up_ends_its_async_teardown_before_its_loop_ends(
+    app, executors
+):
+    executor = executors(app, shutdown_timeout=0)
+    may_close, ends = threading.Event(), []
+    n_running = threading.Semaphore(0)
+
+    @app.teardown_appcontext
+    async def close(exc: BaseException | None) -> None:
+        await asyncio.to_thread(may_close.wait, WAIT)
+        ends.append(exc)
+
+    async def job() -> None:
+        n_running.release()
+        await asyncio.Event().wait()
+
+    futures = [executor.submit(job) for _ in range(9)]
+    for future in futures:  # With a callback, a future is done before the teardown.
+        future.add_done_callback(lambda _: None)
+        assert n_running.acquire(timeout=WAIT)
+    shutting_down = threading.Thread(target=executor.shutdown)
+    shutting_down.start()
+    concurrent.futures.wait(futures, WAIT)
+    may_close.set()
+    shutting_down.join(WAIT)
+
+    assert list(map(type, ends)) == [asyncio.CancelledError] * 9
+
+
 def test_a_teardown_that_blocks_holds_up_neither_the_loop_nor_other_jobs(app, executor):
     blocked, release = threading.Event(), threading.Event()
 

@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 from flask_executor import JobTimeout
-from flask_executor.threads.sync_threads import WaitingThread
+from flask_executor.threads.sync_threads import WaitingThread, async_code_on
 from tests.support import WAIT
 
 
@@ -220,3 +220,25 @@ def test_functions_that_a_thread_has_left_are_called_in_one_other():
 
     assert len(threads) == 1
     assert threads.isdisjoint({threading.current_thread()})
+
+
+def test_async_code_runs_on_a_given_loop_only_in_the_block(executor):
+    async def find_loop():
+        return asyncio.get_running_loop()
+
+    loop = executor.submit(find_loop).result(WAIT)
+    with async_code_on(loop):
+        in_block = async_to_sync(find_loop)()
+
+    assert in_block is loop
+    assert async_to_sync(find_loop)() is not loop
+
+
+def test_async_code_for_a_loop_that_has_ended_runs_on_a_new_one(executor):
+    async def find_loop():
+        return asyncio.get_running_loop()
+
+    ended = asyncio.new_event_loop()
+    ended.close()
+    with async_code_on(ended):
+        assert async_to_sync(find_loop)() is not ended
