@@ -13,10 +13,10 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from asgiref.current_thread_executor import CurrentThreadExecutor
 from asgiref.sync import AsyncToSync, SyncToAsync, _restore_context
@@ -195,8 +195,9 @@ class WaitingThread(CurrentThreadExecutor):
         WAITING_THREAD.set(_local_value(self))
         if handled is not None:
             call = partial(_call_while_handling, handled, call)
-        if self._notes.get("main_event_loop") is asyncio.get_running_loop():
-            return _call_as_noted_task(self._notes["task_context"], call)
+        outer: asyncio.AbstractEventLoop | None = self._notes.get("main_event_loop")
+        if outer is not None and not outer.is_closed():
+            return _call_as_noted_task(outer, self._notes["task_context"], call)
         return call()
 
     def hand_over(self) -> None:
@@ -253,16 +254,43 @@ def _notes_put_back() -> Generator[dict[str, Any]]:
 
 
 async def _call_as_noted_task(
-    noted: list[asyncio.Task[Any] | None], call: Callable[[], Coroutine[Any, Any, T]]
+    outer: asyncio.AbstractEventLoop,
+    noted: list[Any],
+    call: Callable[[], Coroutine[Any, Any, T]],
 ) -> T:
-    # When the other coroutine is cancelled, asgiref cancels the tasks in this list, and awaits
-    # them on the loop of that coroutine.
-    task = asyncio.current_task()
-    noted.append(task)
+    # When the other coroutine is cancelled, asgiref cancels the tasks in this list, and awaits them
+    # on the loop of that coroutine, *outer*.
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    elsewhere = None if loop is outer else _TaskElsewhere(task, loop)
+    note = elsewhere or task
+    noted.append(note)
     try:
         return await call()
     finally:
-        noted.remove(task)
+        noted.remove(note)
+        if elsewhere is not None:
+            elsewhere.end()
+
+
+class _TaskElsewhere:
+    """A task on our loop, to be cancelled and awaited on another loop."""
+
+    def __init__(self, task: asyncio.Task[Any] | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = cast("asyncio.Task[Any]", task)
+        self._loop = loop
+        self._ended: Future[None] = Future()
+        self._ended.set_running_or_notify_cancel()  # not cancelled with the one who awaits it
+
+    def cancel(self) -> None:
+        with suppress(RuntimeError):  # The loop is closed; the task has ended.
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def end(self) -> None:
+        """Wake the one who awaits the task."""
+        self._ended.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.wrap_future(self._ended).__await__()
 
 
 def _local_value(current: CurrentThreadExecutor) -> Any:

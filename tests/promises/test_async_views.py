@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import http.server
+import queue
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from importlib.metadata import version
 import flask_login
 import httpx
 import pytest
+from asgiref.sync import sync_to_async
 from flask import (
     Flask,
     Response,
@@ -622,6 +624,64 @@ def test_who_is_interrupted_while_waiting_cancels_the_view(app, executor, interr
 
     assert ended.wait(WAIT)
     assert events == ["cancelled"]
+
+
+def test_a_view_is_cancelled_with_the_task_that_waits_for_its_request(app, executor):
+    # So does asgiref's WsgiToAsgi wait for a request.
+    @app.get("/")
+    async def view() -> str:
+        started.set()
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), WAIT)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            events.append("view cancelled")
+        return ""
+
+    async def main() -> None:
+        request_page = sync_to_async(app.test_client().get, thread_sensitive=False)
+        task = asyncio.create_task(request_page("/"))
+        await asyncio.to_thread(started.wait, WAIT)
+        task.cancel()
+        await asyncio.wait([task])
+        events.append("task ended")
+
+    started, events = threading.Event(), []
+
+    asyncio.run(main())
+
+    assert events == ["view cancelled", "task ended"]
+
+
+def test_a_view_ends_as_it_would_if_the_task_that_waits_is_cancelled_once_more(app, executor):
+    @app.get("/")
+    async def view() -> str:
+        started.set()
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), WAIT)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.to_thread(may_end.wait, WAIT)
+        return "ended"
+
+    def get() -> None:
+        pages.put(app.test_client().get("/").text)
+
+    async def main() -> None:
+        task = asyncio.create_task(sync_to_async(get, thread_sensitive=False)())
+        await asyncio.to_thread(started.wait, WAIT)
+        task.cancel()
+        await asyncio.to_thread(cancelled.wait, WAIT)
+        task.cancel()
+        await asyncio.wait([task])
+        may_end.set()
+
+    started, cancelled, may_end = threading.Event(), threading.Event(), threading.Event()
+    pages: queue.Queue[str] = queue.Queue()
+
+    asyncio.run(main())
+
+    assert pages.get(timeout=WAIT) == "ended"
 
 
 def test_a_view_on_a_loop_that_is_stopped_ends(app, executor):
