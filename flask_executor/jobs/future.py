@@ -220,6 +220,17 @@ class JobFuture(concurrent.futures.Future[T]):
             waiters, self._loop_waiters = self._loop_waiters, None
         return waiters or []
 
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """Whether it is done, whether it was cancelled, result and exception.
+
+        Since Python 3.15, `asyncio.wrap_future` asks for them here instead of at `exception`.
+        """
+        with self._condition:
+            snapshot = self.done(), self.cancelled(), self._result, self._exception
+        if snapshot[0]:
+            self._mark_retrieved()
+        return snapshot
+
     def _peek(self) -> tuple[Any, BaseException | None]:
         """Result and exception, once it is done; to look does not count as retrieving."""
         return self._result, self._exception

@@ -718,6 +718,7 @@ ASKING: dict[str, Callable[[JobFuture[Any]], Any]] = {
     "late callback": lambda future: future.add_done_callback(JobFuture.exception),
     "await": lambda future: asyncio.run(awaited(future)),
     "wrap_future": lambda future: asyncio.run(wrapped(future)),
+    "wrap_future of Python 3.15": lambda future: future._get_snapshot(),
 }
 
 
@@ -737,6 +738,19 @@ def test_a_failure_somebody_asked_for_is_not_logged(
     gc.collect()
 
     assert app_log(caplog) == []
+
+
+def test_the_snapshot_of_a_future_is_its_state_and_outcome(executor: Executor, gate: Gate) -> None:
+    running, cancelled = executor.submit(gate), executor.options(delay=WAIT).submit(fail)
+    before = running._get_snapshot()
+    gate.open()
+    failed, value = executor.submit(fail), running.result(WAIT)
+    cancelled.cancel()
+
+    assert before == (False, False, None, None)
+    assert running._get_snapshot() == (True, False, value, None)
+    assert failed.exception(WAIT) is failed._get_snapshot()[3]
+    assert cancelled._get_snapshot() == (True, True, None, None)
 
 
 def test_a_failure_that_a_default_callback_asks_for_is_not_logged(
