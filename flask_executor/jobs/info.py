@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from datetime import datetime
 
 
 T = TypeVar("T")
@@ -42,6 +43,15 @@ class JobInfo:
     def attempt(self) -> int:
         """The number of the current attempt, or of the last one: 1, or more with `Retry`."""
         return 1
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The time, in UTC, since which the job could start and waited for a worker.
+
+        It is the time of its `submit`; of a job with a delay or an event to wait for, the end of
+        that; of a later attempt, the end of the delay before it. None in other processes.
+        """
+        return None
 
     def check_cancelled(self) -> None:
         """End the job here if somebody asked it to stop.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from ..aio.loop import error_of_skipped
@@ -122,6 +123,7 @@ class WorkItem(JobInfo):
 
     __slots__ = (
         "args",
+        "due_ns",
         "fn",
         "future",
         "has_callbacks",
@@ -140,6 +142,8 @@ class WorkItem(JobInfo):
         "worker",
     )
 
+    due_ns: int
+    """When its delay, its event or the delay before an attempt was over; not set before that."""
     has_callbacks: bool
     """Whether done callbacks were added to its future."""
     runs_on_loop: bool
@@ -187,6 +191,16 @@ class WorkItem(JobInfo):
     def attempt(self) -> int:
         """The number of the current attempt, or of the last one; 1 before the first."""
         return 1 if self.retry is None else max(self.retry.attempt, 1)
+
+    @property
+    def due_at(self) -> datetime:
+        """The time, in UTC, since which the job could start and waited for a worker."""
+        due_ns = getattr(self, "due_ns", self.submitted_ns)  # Most jobs are due at once.
+        return datetime.fromtimestamp(due_ns / 1e9, UTC)
+
+    def note_due(self) -> None:
+        """Note that the job could start from now on."""
+        self.due_ns = time.time_ns()
 
     def claim(self, to: ItemState = "running") -> bool:
         """Take the job, to run or to end it; False if somebody else was faster.

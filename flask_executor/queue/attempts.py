@@ -35,6 +35,7 @@ def go_back(queue: JobQueue, item: WorkItem, *, is_needed: bool) -> None:
 
 def go_back_at_once(queue: JobQueue, item: WorkItem) -> None:
     """Have *item*, which has run, be the next job of its worker; on a loop, wait for its start."""
+    item.note_due()
     with queue.lock:
         worker = cast("Worker | None", item.worker)
         if worker is None:

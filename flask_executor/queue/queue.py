@@ -105,6 +105,7 @@ class JobQueue:
 
     def enter_due(self, item: WorkItem) -> Worker | None:
         """Put *item* in, whose time has come; with the lock held."""
+        item.note_due()
         worker = self.enter(item, is_delayed=False)
         self.tally.delayed -= 1
         self.tally.submitted -= 1

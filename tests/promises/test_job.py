@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask import Flask, current_app
 
-from flask_executor import Executor, Job, JobFuture, JobInfo, current_job
+from flask_executor import Executor, Job, JobFuture, JobInfo, Retry, current_job
 from tests.support import WAIT, Gate, MakeExecutor
 
 executor = Executor()
@@ -226,3 +227,34 @@ def test_a_job_inside_a_job_is_another(app: Flask, executors: MakeExecutor, type
 
     before, inner = future.result(WAIT)
     assert before == future.id != inner
+
+
+def test_a_job_knows_since_when_it_could_start(initialised: Executor) -> None:
+    def due() -> Any:
+        if current_job.attempt == 1:
+            seen.append(current_job.due_at)
+            raise ValueError
+        return current_job.due_at
+
+    seen: list[Any] = []
+    before = time.time()
+    future = initialised.options(delay=0.1, retry=Retry(2, delay=0.1, jitter=False)).submit(due)
+    last = future.result(WAIT)
+
+    assert seen[0].timestamp() >= before + 0.1
+    assert (last - seen[0]).total_seconds() >= 0.1
+    assert last.utcoffset().total_seconds() == 0
+    assert before <= initialised.submit(lambda: current_job.due_at).result(WAIT).timestamp()
+
+
+def test_a_later_attempt_that_runs_inline_is_due_later(app: Flask, executors: MakeExecutor) -> None:
+    due: list[Any] = []
+
+    def job() -> None:
+        due.append(current_job.due_at)
+        if current_job.attempt == 1:
+            raise ValueError
+
+    executors(app, type="inline").options(retry=Retry(2)).submit(job).result(WAIT)
+
+    assert due[0] < due[1]
