@@ -7,7 +7,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import assert_type
 
-from flask_executor import Executor, Job, JobFuture
+from sqlalchemy.orm import Session
+
+from flask_executor import Executor, Job, JobFuture, Retry
 
 executor = Executor()
 
@@ -77,6 +79,13 @@ assert_type(add.options(timeout=5).map([1, 2]), Iterator[int])
 add.options(timeout=5).submit("2")  # type: ignore[arg-type]
 add.options(timeout=5).map(["2"])  # type: ignore[list-item]
 add.options(timeot=5)  # type: ignore[call-arg]
+assert_type(
+    add.options(key="key", on_duplicate="replace", retry=Retry(3), after="response").submit(2),
+    JobFuture[int],
+)
+assert_type(add.options(retry=Retry(3), after=Session()).map([1, 2]), Iterator[int])
+add.options(on_duplicate="returns")  # type: ignore[arg-type]
+add.options(retry=3)  # type: ignore[arg-type]
 
 
 async def view() -> None:
@@ -102,6 +111,33 @@ assert_type(executor.job(repr), Job[[object], str])
 executor.job(5)  # type: ignore[call-overload]
 executor.job(timeot=5)  # type: ignore[call-overload]
 executor.job(timeout=5, delay=1, queue_timeout=2, key="nightly")
+executor.job(on_duplicate="returns")  # type: ignore[call-overload]
+executor.job(retry=3)  # type: ignore[call-overload]
+
+
+@executor.job(retry=Retry(3, on=OSError), after="response", on_duplicate="return")
+def with_options(number: int) -> int:
+    return number
+
+
+assert_type(with_options(2), int)
+assert_type(with_options.submit_stored("key", 2), JobFuture[int])
+with_options.submit("2")  # type: ignore[arg-type]
+
+# In groups
+
+
+async def in_groups() -> None:
+    with executor.group() as group:
+        assert_type(group.submit(add, 2), JobFuture[int])
+        assert_type(group.submit(fetch, "a"), JobFuture[bytes])
+        assert_type(group.options(retry=Retry(3)).submit(fetch, "a"), JobFuture[bytes])
+        assert_type(group.map(add, [1, 2]), Iterator[int])
+        group.submit(add, "2")  # type: ignore[call-overload]
+    async with executor.group(timeout=5) as group:
+        assert_type(await group.submit_async(fetch, "a"), bytes)
+        assert_type(await group.options(delay=1).submit_async(add, 2), int)
+        assert_type([part async for part in group.map_async(add, [1, 2])], list[int])
 
 
 def takes_a_function(fn: Callable[[int], int]) -> None: ...

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import math
 import os
 import re
 import sys
@@ -19,10 +20,12 @@ from typing import Any
 
 import pytest
 from flask import Flask, appcontext_pushed, current_app, g, has_app_context
+from sqlalchemy.orm import Session
 
 from flask_executor import (
     Executor,
     JobExited,
+    JobFuture,
     JobTimeout,
     NotPicklable,
     RemoteError,
@@ -928,6 +931,45 @@ def test_cancel_ends_the_wait_for_an_attempt_wherever_it_runs(
     assert future.cancel()
     executor.drain(WAIT)
     assert path.read_text() == "1\n"
+
+
+def test_a_group_ends_with_its_jobs_wherever_they_run(executor: Executor) -> None:
+    with executor.group(timeout=WAIT) as group:
+        futures = [group.submit(remote_app.square, 3), group.submit(remote_app.square_later, 2)]
+    assert [future.result() for future in futures] == [9, 4]
+
+    with pytest.raises(ExceptionGroup) as caught, executor.group() as group:
+        waiting = group.options(delay=600).submit(remote_app.square, 3)
+        group.submit(remote_app.fail, "on purpose")
+    assert [type(error) for error in caught.value.exceptions] == [LookupError]
+    assert waiting.state == ("succeeded" if executor.stats().workers == math.inf else "cancelled")
+
+
+def test_a_job_waits_for_a_commit_wherever_it_runs(executor: Executor) -> None:
+    session = Session()
+    after = executor.options(after=session)
+
+    futures = [after.submit(remote_app.square, 3), after.submit(remote_app.square_later, 2)]
+    assert [future.state for future in futures] == ["pending", "pending"]
+    session.commit()
+    assert [future.result(WAIT) for future in futures] == [9, 4]
+
+    future = after.submit(remote_app.square, 3)
+    session.rollback()
+    assert future.cancelled()
+
+
+def test_a_duplicate_is_returned_or_replaced_wherever_jobs_run(executor: Executor) -> None:
+    def submit(on_duplicate: Any) -> JobFuture[int]:
+        return executor.options(key="key", on_duplicate=on_duplicate).submit(remote_app.square, 3)
+
+    first = submit("return")
+    assert submit("return") is first
+    assert first.result(WAIT) == 9
+
+    second = submit("replace")
+    assert second is not first
+    assert second.result(WAIT) == 9
 
 
 def test_the_interpreter_is_for_python_3_14_and_later(app: Flask) -> None:

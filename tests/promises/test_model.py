@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy.orm import Session
 
 from flask_executor import (
     DuplicateKey,
@@ -60,11 +61,16 @@ class JobError(Exception):
     """What a job raises on purpose."""
 
 
+class BlockError(Exception):
+    """What the block of a group raises on purpose."""
+
+
 class ModelJob:
     """A job, what it is to do, and what has been seen of it.
 
     :param fails: how many of its attempts fail
     :param retry: how it is retried; None for one attempt
+    :param waits_for_commit: whether it waits for the commit of a session
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class ModelJob:
         retry: Retry | None = None,
         is_gated: bool = False,
         delay: float | None = None,
+        waits_for_commit: bool = False,
         on_run: Callable[[], object] = bool,
     ) -> None:
         self.is_coroutine = is_coroutine
@@ -82,6 +89,7 @@ class ModelJob:
         self.retry = retry
         self.attempts = 1 if retry is None else retry.attempts
         self.delay = delay
+        self.waits_for_commit = waits_for_commit
         self.gate = threading.Event()
         if not is_gated:
             self.gate.set()
@@ -126,7 +134,7 @@ class ModelJob:
 
     def is_bound_to_end(self) -> bool:
         """Whether it ends without anything more done to it; no matter whether it has."""
-        is_far = self.delay == FAR or (self.retry is WAITS and self.fails)
+        is_far = self.delay == FAR or (self.retry is WAITS and self.fails) or self.waits_for_commit
         return self.gate.is_set() and (not is_far or self.is_to_be_cancelled)
 
     def check(self) -> None:
@@ -148,6 +156,7 @@ class ModelJob:
         elif has_run:
             assert state == "running" or self.may_be_retried()
         assert len(self.runs) <= min(self.attempts, self.fails + 1)
+        assert not (self.waits_for_commit and has_run)
 
     def may_be_retried(self) -> bool:
         """Whether there may be more than one attempt."""
@@ -177,6 +186,7 @@ class FuturesMachine(RuleBasedStateMachine):
         self.app = Flask("app")
         self.app.config["EXECUTOR_MAX_WORKERS"] = 2
         self.executor = Executor(self.app)
+        self.session = Session()
         self.accepted: list[ModelJob] = []
         self.stored: dict[str, ModelJob] = {}
         self.is_closed = False
@@ -188,22 +198,102 @@ class FuturesMachine(RuleBasedStateMachine):
         retry=st.sampled_from([None, None, SOON, WAITS]),
         is_gated=st.booleans(),
         delay=st.sampled_from([None, None, 0, 0.001, FAR]),
+        waits_for_commit=st.sampled_from([False, False, True]),
         key=st.sampled_from([None, None, "a", "b", "c"]),
+        on_duplicate=st.sampled_from([None, "return", "replace"]),
     )
-    def submit(self, key: str | None, **options: Any) -> Any:
-        job = ModelJob(**options)
-        submit = self.executor.options(key=key, delay=job.delay, retry=job.retry).submit
-        if self.is_closed or key in self.stored:
-            with pytest.raises(ExecutorClosed if self.is_closed else DuplicateKey):
-                submit(job.fn)
+    def submit(self, key: str | None, on_duplicate: Any, **options: Any) -> Any:
+        job, stored = ModelJob(**options), self.stored.get(key or "")
+        submit = self.executor.options(
+            key=key,
+            delay=job.delay,
+            retry=job.retry,
+            after=self.session if job.waits_for_commit else None,
+            on_duplicate=None if key is None else on_duplicate,
+        ).submit
+        has_ended = stored is not None and stored.future.done()
+        try:
+            future = submit(job.fn)
+        except ExecutorClosed:
+            assert self.is_closed
+            assert job.runs == []
+            return multiple()
+        except DuplicateKey:
+            assert stored is not None
+            assert on_duplicate is None or (on_duplicate == "replace" and not has_ended)
             assert job.runs == []
             return multiple()
 
-        job.accept(submit(job.fn))
+        assert not self.is_closed
+        if stored is not None and on_duplicate == "return":
+            assert future is stored.future
+            return multiple()
+        assert stored is None or (on_duplicate == "replace" and stored.future.done())
+        job.accept(future)
         self.accepted.append(job)
         if key is not None:
             self.stored[key] = job
         return job
+
+    @rule(is_commit=st.booleans())
+    def end_the_transaction(self, is_commit: bool) -> None:
+        waiting = [job for job in self.accepted if job.waits_for_commit]
+        for job in waiting:
+            job.waits_for_commit = False
+            job.is_to_be_cancelled |= not is_commit
+
+        if is_commit:
+            self.session.commit()
+        else:
+            self.session.rollback()
+
+        assert is_commit or all(job.future.state == "cancelled" for job in waiting)
+
+    @rule(
+        target=jobs,
+        kinds=st.lists(
+            st.tuples(
+                st.booleans(), st.sampled_from([0, 0, 0, 1, 3]), st.sampled_from([None, SOON])
+            ),
+            max_size=4,
+        ),
+        block_raises=st.sampled_from([False, False, True]),
+    )
+    @precondition(lambda self: all(job.gate.is_set() for job in self.accepted))
+    def run_a_group(self, kinds: list[Any], block_raises: bool) -> Any:
+        group_jobs = [
+            ModelJob(is_coroutine=is_coroutine, fails=fails, retry=retry)
+            for is_coroutine, fails, retry in kinds
+        ]
+        is_aborted = block_raises or any(job.fails >= job.attempts for job in group_jobs)
+        if is_aborted:  # Else it would be waited for.
+            group_jobs.append(ModelJob(delay=FAR))
+        reported = 0
+        try:
+            with self.executor.group() as group:
+                for job in group_jobs:
+                    job.is_to_be_cancelled = is_aborted
+                    options = group.options(delay=job.delay, retry=job.retry)
+                    job.accept(options.submit(job.fn))
+                    self.accepted.append(job)
+                if block_raises:
+                    raise BlockError
+        except ExecutorClosed:
+            assert self.is_closed
+            return multiple()
+        except BlockError:
+            assert block_raises
+        except ExceptionGroup as error:
+            reported = len(error.exceptions)
+        else:
+            assert not is_aborted
+
+        failures = [job for job in group_jobs if job.future.state == "failed"]
+        assert reported == (0 if block_raises else len(failures))
+        for job in group_jobs:
+            job.check()
+            assert job.state in ENDS
+        return multiple(*group_jobs)
 
     @rule(job=jobs)
     def cancel(self, job: ModelJob) -> None:
@@ -262,7 +352,7 @@ class FuturesMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.accepted) > 5)
     def shut_down(self, cancel_futures: bool) -> None:
         for job in self.accepted:
-            job.is_to_be_cancelled |= cancel_futures
+            job.is_to_be_cancelled |= cancel_futures or job.waits_for_commit
             job.is_closed = True
 
         self.executor.shutdown(wait=False, cancel_futures=cancel_futures)
@@ -270,12 +360,18 @@ class FuturesMachine(RuleBasedStateMachine):
 
         states = [job.future.state for job in self.accepted]
         assert not cancel_futures or "pending" not in states
+        assert not any(
+            job.future.state == "pending" for job in self.accepted if job.waits_for_commit
+        )
 
     @rule()
     @precondition(lambda self: len(self.accepted) > 5)
-    @precondition(lambda self: all(job.is_bound_to_end() for job in self.accepted))
+    @precondition(
+        lambda self: all(job.is_bound_to_end() or job.waits_for_commit for job in self.accepted)
+    )
     def shut_down_and_wait(self) -> None:
         for job in self.accepted:
+            job.is_to_be_cancelled |= job.waits_for_commit
             job.is_closed = True
         self.executor.shutdown()
         self.is_closed = True
@@ -300,9 +396,11 @@ class FuturesMachine(RuleBasedStateMachine):
         for job in self.accepted:
             job.is_closed = True
             job.gate.set()
+            job.is_to_be_cancelled |= job.waits_for_commit
             if job.delay == FAR:
                 job.cancel()
         self.executor.shutdown()
+        self.session.close()
 
         for job in self.accepted:
             job.check_end()
