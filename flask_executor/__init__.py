@@ -26,6 +26,7 @@ from .executor import Executor
 from .futures import FutureCollection, JobFuture, JobInfo
 from .group import JobGroup
 from .job import Job, current_job
+from .jobs.progress import Progress
 from .jobs.retry import Retry
 from .options import JobOptions, Options
 from .signals import (
@@ -60,6 +61,7 @@ __all__ = [
     "NotInitialised",
     "NotPicklable",
     "Options",
+    "Progress",
     "QueueFull",
     "RemoteError",
     "RequestEnded",

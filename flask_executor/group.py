@@ -14,6 +14,7 @@ from .jobs.foreign import waiter_of_stored
 from .jobs.future import JobFuture, has_raised, wait_until_done
 from .jobs.info import running_job
 from .jobs.options import OptionValues
+from .jobs.reports import GroupReports
 from .jobs.state import state_of
 from .options import WithOptions
 from .settings import check_timeout
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .aio.waiter import AsyncioJobFuture
+    from .jobs.progress import Progress
     from .queue.clock import Clock
     from .submitting.app_executor import AppExecutor
 
@@ -60,6 +62,7 @@ class JobGroup(WithOptions):
         "_late_names",
         "_lock",
         "_options",
+        "_reports",
         "_timeout",
         "_unfinished",
         "_waiters",
@@ -80,6 +83,19 @@ class JobGroup(WithOptions):
         self._late_names: str | None = None  # of the jobs when the time was up
         self._unfinished: dict[JobFuture[Any], None] = {}
         self._failed: list[JobFuture[Any]] = []
+        self._reports = GroupReports()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the group's jobs are, added up, also after the block.
+
+        A job that has reported nothing counts as 0 of 1. A job that has ended is complete, however
+        it has ended. The total is None while a running job has reported without one. The rate
+        counts from the call of `Executor.group`.
+        """
+        with self._lock:
+            jobs = [future for future in self._unfinished if isinstance(future, JobFuture)]
+            return self._reports.read([future.job.reports for future in jobs])
 
     def add(self, future: JobFuture[Any]) -> None:
         """Take in the future of a job that is being submitted.
@@ -199,6 +215,8 @@ class JobGroup(WithOptions):
             if future not in self._unfinished:
                 return
             del self._unfinished[future]
+            if isinstance(future, JobFuture):  # and no `Submission`
+                self._reports.add_ended(future.job.reports)
             has_failed = state_of(future) == "failed"
             if has_failed:
                 self._failed.append(future)

@@ -49,16 +49,27 @@ if TYPE_CHECKING:
 else:
     R = TypeVar("R")
 
+
+class _CurrentJob(LocalProxy[JobInfo]):
+    """The job that the calling code is part of.
+
+    It has an ``id``, ``name``, ``key``, ``attempt``, ``cancel_requested`` and ``progress()``.
+
+    Outside a job, it is false and any attribute raises `RuntimeError`.
+    """
+
+    __slots__ = ()
+
+    # A method of its own: for loops, a lookup by `LocalProxy` takes too long.
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        job = running_job.get(None) or self._get_current_object()
+        job.progress(done, total, message)
+
+
 current_job: JobInfo = cast(
     "JobInfo",
-    LocalProxy(running_job, unbound_message="current_job can only be used inside a job"),
+    _CurrentJob(running_job, unbound_message="current_job can only be used inside a job"),
 )
-"""The job that the calling code is part of.
-
-It has an ``id``, ``name``, ``key``, ``attempt`` and ``cancel_requested``.
-
-Outside a job, it is false and any attribute raises `RuntimeError`.
-"""
 
 _WRONG_ORDER = (
     "the job {!r} is inside @classmethod, and would not get its class; put @executor.job above "

@@ -146,6 +146,11 @@ def replace_begin_again(app: Flask, begin_again: Callable[..., object]) -> None:
     part(app).host.dispatch.begin_again = begin_again
 
 
+def replace_on_progress(app: Flask, on_progress: Callable[[WorkItem], object]) -> None:
+    """Have *on_progress* called in place of the hook for reports of progress."""
+    part(app).host.on_progress = on_progress
+
+
 # The queue
 
 

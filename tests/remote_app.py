@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -332,6 +333,56 @@ def wait_at(door: tuple[str, int], result: object = None) -> object:
 def wait_and_fail(door: tuple[str, int]) -> None:
     wait_at(door)
     fail()
+
+
+def report_progress(door: tuple[str, int], count: int = 1, *, fails: bool = False) -> int:
+    """Report often, come to the door, and report once more."""
+    for number in range(count):
+        current_job.progress(number, count + 1)
+    current_job.progress(count, count + 1, "at the door")
+    wait_at(door)
+    current_job.progress(count, count + 2, "through the door")
+    if fails:
+        raise LookupError("on purpose")
+    return os.getpid()
+
+
+async def report_progress_later(door: tuple[str, int]) -> int:
+    async for _ in current_job.track(numbers_later(2), total=2):
+        pass
+    return await asyncio.to_thread(report_progress, door, 2)
+
+
+async def numbers_later(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+def report_and_die() -> None:
+    current_job.progress(3, 10)
+    os._exit(9)
+
+
+def report_at_length(length: int) -> None:
+    current_job.progress(1, message="x" * length)
+
+
+def report_and_fail_at_first(path: str) -> None:
+    current_job.progress(current_job.attempt, 10)
+    fail_at_first(path, 1)
+
+
+def leave_a_thread_that_reports(door: tuple[str, int]) -> int:
+    """Return, and have a thread come to the door and report."""
+
+    def report(job: Any) -> None:
+        wait_at(door)
+        job.progress(2, 2)
+
+    current_job.progress(1, 2)
+    job = current_job._get_current_object()  # type: ignore[attr-defined]
+    threading.Thread(target=report, args=[job]).start()
+    return os.getpid()
 
 
 def note(path: str, line: object) -> int:

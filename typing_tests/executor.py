@@ -21,6 +21,7 @@ from flask_executor import (
     JobGroup,
     JobInfo,
     Options,
+    Progress,
     Retry,
     Stats,
     current_job,
@@ -147,6 +148,7 @@ with executor.group(timeout=0.5) as group:
     assert_type(group.submit(add, 2), JobFuture[int])
     assert_type(group.options(delay=1).submit(add, 2), JobFuture[int])
     assert_type(group.map(add, [1, 2]), Iterator[int])
+    assert_type(group.progress, Progress)
     group.submit(add, "2")  # type: ignore[call-overload]
 executor.group(0.5)  # type: ignore[call-arg]
 
@@ -184,6 +186,14 @@ executor.around_job(done)  # type: ignore[type-var]
 assert_type(current_job.id, str)
 assert_type(current_job.name, str)
 assert_type(current_job.cancel_requested, bool)
+current_job.progress(1)
+current_job.progress(1.5, total=2, message="text")
+current_job.progress()  # type: ignore[call-arg]
+current_job.progress("1")  # type: ignore[arg-type]
+current_job.progress(1, 2, b"text")  # type: ignore[arg-type]
+assert_type(current_job.track([1, 2]), Iterator[int])
+assert_type(current_job.track("abc", total=3, message="text"), Iterator[str])
+current_job.track(5)  # type: ignore[call-overload]
 current_job.identity  # type: ignore[attr-defined]  # noqa: B018
 
 job_submitted.connect(log)
@@ -219,6 +229,10 @@ async def view() -> None:
     executor.map_async(add, words())  # type: ignore[arg-type]
     executor.map_async(add, 5)  # type: ignore[call-overload]
     assert_type(executor.map_async(add, [1], chunksize=5), AsyncGenerator[int, None])
+
+    assert_type(current_job.track(numbers(), total=3), AsyncGenerator[int, None])
+    async for value in current_job.track(numbers()):
+        assert_type(value, int)
 
     assert_type(await executor.drain_async(0.5), None)
     await executor.drain_async("5")  # type: ignore[arg-type]

@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Any, Literal, assert_type
 
-from flask_executor import FutureCollection, JobFuture, WaitTimeout
+from flask_executor import FutureCollection, JobFuture, Progress, WaitTimeout
 
 State = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 
@@ -22,6 +23,8 @@ def futures_of_jobs(future: JobFuture[int], other: JobFuture[str]) -> None:
     assert_type(future.name, str)
     assert_type(future.key, Hashable | None)
     assert_type(future.state, State)
+    assert_type(future.progress, Progress | None)
+    future.progress = None  # type: ignore[misc]
     future.result("5")  # type: ignore[arg-type]
     future.state = "failed"  # type: ignore[misc]
     other = future  # type: ignore[assignment]
@@ -37,6 +40,17 @@ def futures_of_jobs(future: JobFuture[int], other: JobFuture[str]) -> None:
     future.add_done_callback(on_plain_done)
     other.add_done_callback(on_done)  # type: ignore[arg-type]
     future.add_done_callback(print_number)  # type: ignore[arg-type]
+
+
+def progress(value: Progress) -> None:
+    assert_type((value.done, value.total), tuple[float, float | None])
+    assert_type(value.fraction, float | None)
+    assert_type(value.rate, float | None)
+    assert_type(value.time_left, float | None)
+    assert_type((value.started_at, value.updated_at), tuple[datetime, datetime])
+    assert_type(value.message, str)
+    assert_type(value.as_dict(), dict[str, Any])
+    value.fraction = 1.0  # type: ignore[misc]
 
 
 def on_done(future: JobFuture[int]) -> None: ...
@@ -77,6 +91,7 @@ def collections(plain: concurrent.futures.Future[int]) -> None:
     for key in futures:
         assert_type(futures.state(key), State | None)
     assert_type(futures.state("key"), State | None)
+    assert_type(futures.progress("key"), Progress | None)
     assert_type(futures.done("key"), bool | None)
     assert_type(futures.running("key"), bool | None)
     assert_type(futures.cancelled("key"), bool | None)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .future import JobFuture
     from .item import WorkItem
     from .options import OnDuplicate
+    from .progress import Progress
     from .state import State
 
 
@@ -125,6 +126,11 @@ class FutureCollection:
         """The job's state: pending, running, succeeded, failed or cancelled."""
         future = self.get(key)
         return None if future is None else state_of(future)
+
+    def progress(self, key: Hashable) -> Progress | None:
+        """How far the job is, as its future's `progress`; None for a future without one."""
+        future: object = self.get(key)
+        return getattr(future, "progress", None)
 
     def _state(self, key: Hashable) -> str | None:
         # Flask-Executor 1.0 documents this method. It returns the stdlib's own state.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..context.scope import Scope
     from .outcome import Outcome
+    from .progress import Progress
     from .state import State
 
 
@@ -89,6 +90,15 @@ class JobFuture(concurrent.futures.Future[T]):
     def state(self) -> State:
         """How far the job is."""
         return state_of(self)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the job was at its last report; None if it has reported nothing.
+
+        An ended job keeps its last report; an attempt of a job that is retried starts afresh.
+        """
+        reports = self.job.reports
+        return None if reports is None else reports.read()
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the job and return its result.

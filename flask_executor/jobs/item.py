@@ -11,6 +11,7 @@ from ..aio.loop import error_of_skipped
 from ..messages.shown import name_of
 from .ids import id_of
 from .info import JobInfo, call_as_job
+from .reports import Reports
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,6 +86,9 @@ class Host(Protocol):
 
     def on_cancelled(self, item: WorkItem) -> None:
         """Note that *item* was cancelled while it waited."""
+
+    def on_progress(self, item: WorkItem) -> None:
+        """Note that *item* has reported its progress."""
 
     def stop(self, item: WorkItem) -> None:
         """Cancel the task of a coroutine job that runs."""
@@ -165,6 +169,7 @@ class WorkItem(JobInfo):
         self.name: str = name_of(fn)
         self.key = key
         self.cancel_requested = False
+        self.reports: Reports | None = None
         self.host: Host = host
         self.scope: Scope | None = scope  # None after `release`, as are the next two
         self.fn: Callable[..., Any] = fn
@@ -341,6 +346,18 @@ class WorkItem(JobInfo):
         self.scope = self.task = self.future = self.timeout = None
         if self.retry is not None:
             self.retry.release()
+
+    def take_report(self, report: object) -> None:
+        """Keep a report that came from the process that runs the job, and publish it."""
+        reports = self.reports or Reports()
+        if reports.take(report):
+            self._publish(reports)
+
+    def _publish(self, reports: Reports) -> None:
+        """Show the last of *reports*, unless the job has ended."""
+        if not self.is_done():
+            self.reports = reports
+            self.host.on_progress(self)
 
     def call_in_scope(self, fn: Callable[..., object], *args: Any) -> None:
         """Call *fn* in a copy of the job's scope, or, once the job is over, of the caller's."""

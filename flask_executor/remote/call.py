@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..jobs.info import JobInfo
+    from ..jobs.reports import Report
 
 
 _FUNCTION = "expected a function at the top level of a module that workers can import"
@@ -45,7 +46,7 @@ def dumps_call(
     for what, value, expected in _parts(job, fn, args, kwargs):
         why = _why_not(value, knows_main=knows_main)
         if why is not None:
-            if type(value) is LocalProxy:
+            if issubclass(type(value), LocalProxy):
                 why = "it is a proxy, as request, session, g and current_app are"
             raise NotPicklable(f"{what} cannot be sent to another process: {why}; {expected}")
     raise NotPicklable(
@@ -59,11 +60,13 @@ class Reply(NamedTuple):
     :param result: the call's result; of a failed chunk, the results before the failure
     :param error: the call's exception
     :param trace: the traceback of that exception, as text and not pickled
+    :param report: the last report of the call's progress
     """
 
     result: bytes | None
     error: bytes | None = None
     trace: str = ""
+    report: Report | None = None
 
     @classmethod
     def of_result(cls, result: object) -> Reply:

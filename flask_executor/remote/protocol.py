@@ -14,7 +14,7 @@ tag           payload               sent
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..messages.shown import kind_of, shown_setting
 
@@ -32,11 +32,15 @@ class BadMessage(Exception):
     """Tells how a message breaks this protocol."""
 
 
+class CanReport(Protocol):
+    """Sends the reports of one call to the process that has submitted the call."""
+
+    def progress(self, payload: object) -> None:
+        """Send a report; from any thread."""
+
+
 class Reporter:
     """Sends the messages of one call; used in the worker, safe from any thread.
-
-    No feature sends progress yet: in the contextvars that `worker.run` gives a job, there is no
-    `reporter`.
 
     :param sending: the lock held while a message is sent; shared by all calls of a connection
     """
@@ -64,8 +68,11 @@ class Reporter:
             self._connection.send((DONE, result))
 
 
-reporter: ContextVar[Reporter] = ContextVar("flask_executor.reporter")
-"""The reporter of the running call; set in worker processes only."""
+reporter: ContextVar[CanReport] = ContextVar("flask_executor.reporter")
+"""The reporter of the running call, where the backend has a way for reports.
+
+`worker.run` reads it. In the contextvars that `run` gives a job, it is not set.
+"""
 
 
 def read_message(message: object, expected: str) -> tuple[str, Any]:
@@ -82,3 +89,7 @@ def read_message(message: object, expected: str) -> tuple[str, Any]:
             f"a message with the tag {shown_setting(tag)}; expected {PROGRESS!r} or {expected!r}"
         )
     return tag, payload
+
+
+def drop_report(_: object) -> None:
+    """Take a report of a call whose reports nobody wants."""

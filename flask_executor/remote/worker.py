@@ -12,6 +12,7 @@ import os
 import pickle
 import sys
 import threading
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import cache
 from types import CoroutineType
@@ -33,6 +34,7 @@ from ..settings import extension_key
 from ..threads.sync_threads import own_thread
 from .call import Reply
 from .here import become_worker
+from .protocol import reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..jobs.around import Around
+    from ..jobs.reports import Reports
     from ..settings import Settings
+    from .protocol import CanReport
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -59,12 +63,20 @@ _IMPORTED = os.urandom(8).hex()
 class _RemoteJobInfo(JobInfo):
     """The information about a job in a worker; the job was submitted in another process."""
 
-    __slots__ = ("_attempt", "_id")
+    __slots__ = ("_attempt", "_id", "_reporter")
 
-    def __init__(self, id_: str, name: str, key: Hashable | None, attempt: int) -> None:
+    def __init__(
+        self,
+        id_: str,
+        name: str,
+        key: Hashable | None,
+        attempt: int,
+        reporter: CanReport | None,
+    ) -> None:
         super().__init__(name, key)
         self._id = id_
         self._attempt = attempt
+        self._reporter = reporter
 
     @property
     def id(self) -> str:
@@ -75,6 +87,13 @@ class _RemoteJobInfo(JobInfo):
     def attempt(self) -> int:
         """The number of the attempt that this process runs."""
         return self._attempt
+
+    def _publish(self, reports: Reports) -> None:
+        """Send the last of *reports* to the process that has submitted the job."""
+        self.reports = reports
+        if self._reporter is not None:
+            with suppress(OSError):  # That process has gone, and this one will end.
+                self._reporter.progress(reports.latest)
 
 
 class WorkerSetup(NamedTuple):
@@ -123,7 +142,7 @@ def prepare(setup: WorkerSetup) -> None:
 
 def run(setup: WorkerSetup, call: bytes, attempt: int = 1) -> Reply:
     """Run a call in a worker; the reply holds its result or exception."""
-    return Context().run(_run, setup, call, attempt)
+    return Context().run(_run, setup, call, attempt, reporter.get(None))
 
 
 def call_coroutine_item(fn: Callable[..., Any], *args: Any) -> Any:
@@ -168,12 +187,20 @@ def _without_arguments(path: str) -> str:
     return path if arguments.strip() in {"", ")"} else f"{factory}(...)"
 
 
-def _run(setup: WorkerSetup, call: bytes, attempt: int) -> Reply:
+def _run(setup: WorkerSetup, call: bytes, attempt: int, reporter: CanReport | None) -> Reply:
+    reply = _run_job(setup, call, attempt, reporter)
+    job = running_job.get(None)
+    if job is None or job.reports is None:
+        return reply
+    return reply._replace(report=job.reports.latest)
+
+
+def _run_job(setup: WorkerSetup, call: bytes, attempt: int, reporter: CanReport | None) -> Reply:
     try:
         prepare(setup)
         app = None if setup.app is None else _load_app(setup.app, setup.prefix)
         id_, name, key, timeout, fn, args, kwargs = pickle.loads(call)
-        running_job.set(_RemoteJobInfo(id_, name, key, attempt))
+        running_job.set(_RemoteJobInfo(id_, name, key, attempt, reporter))
         _timeout.set(timeout)
         _loop_factory.set(setup.loop_factory)
         around = _around_of(app, setup.name)

@@ -26,7 +26,7 @@ from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
 from .later import LaterJobs
 from .notices import DroppedFutureNotices, HeldLoopNotices
-from .transitions import on_transition
+from .transitions import on_progress, on_transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +159,10 @@ class AppHost:
             raise
         if is_first:
             on_transition(self, item, "pending", "cancelled")
+
+    def on_progress(self, item: WorkItem) -> None:
+        """Note that *item* has reported its progress."""
+        on_progress(self, item)
 
     def stop(self, item: WorkItem) -> None:
         """Cancel the task of a coroutine job that runs."""

@@ -236,7 +236,10 @@ def _outcome_there(host: Runtime, pool: Pool, item: WorkItem, sent: Future[Reply
     broken = CancelledError() if sent.cancelled() else sent.exception()
     if broken is None:
         try:
-            result, error = sent.result().read()
+            reply = sent.result()
+            if reply.report is not None:
+                item.take_report(reply.report)
+            result, error = reply.read()
         except BaseException as no_reply:  # That of a pool of one's own may be anything.
             broken = no_reply
         else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..jobs.future import JobFuture
     from ..jobs.item import WorkItem
     from ..jobs.outcome import Outcome
+    from ..jobs.reports import Reports
     from .ports import Runtime
 
 
@@ -74,9 +75,12 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     :param outcome: given for all that ends the job, its future, or an attempt
     :param call: future, function and arguments, for "pending"
     """
-    if outcome is not None and new not in {"overdue", "retrying"}:
-        host.queue.count_end(item, outcome.state)
-    # More that follows jobs is called here: below, most jobs are not seen.
+    if outcome is not None:
+        if item.reports is not None:
+            _end_reports(item, item.reports, is_retried=new == "retrying")
+        if new not in {"overdue", "retrying"}:
+            host.queue.count_end(item, outcome.state)
+    # What follows jobs is called here: below, most jobs are not seen.
     signal = _SIGNALS[new]
     is_logged = signal is _RETRIED or (
         signal is _FAILED and _is_logged_at_once(host, item, outcome)
@@ -96,6 +100,26 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
         item.call_in_scope(announce)
     except BaseException as error:  # Its app context could not be entered, for example.
         host.log_failure(item, error, "could not be announced")
+
+
+def on_progress(host: Runtime, item: WorkItem) -> None:
+    """Note that *item* has reported its progress, which ``item.reports.read()`` gives.
+
+    Runs in the thread that reports or, for a job in another process, in the thread that receives
+    the report. It must be quick, take no lock and raise nothing: the code of the job waits for it,
+    or the next message does. `Reports` limits how often it is called for a job.
+
+    The last report of a job is passed here before its end is passed to `on_transition`. An attempt
+    that is followed by another has no reports any more when that is announced.
+    """
+
+
+def _end_reports(item: WorkItem, reports: Reports, *, is_retried: bool) -> None:
+    if is_retried:
+        item.reports = None
+    else:
+        item.publish_rest()
+    reports.close()
 
 
 def _is_logged_at_once(host: Runtime, item: WorkItem, outcome: Outcome | None) -> bool:

@@ -31,6 +31,7 @@ from flask_executor import (
     NotPicklable,
     Retry,
     WorkerDied,
+    current_job,
 )
 from flask_executor.backends.processes import ProcessPool
 from flask_executor.signals import job_failed, job_retried
@@ -903,6 +904,11 @@ def test_a_job_may_have_another_name_than_its_function(app: Flask, executors: Ma
     executor = executors(app, type="process", max_workers=1)
 
     assert executor.submit(named, 4).result(WAIT) == 8
+
+
+def test_current_job_as_an_argument_says_to_pass_values(processes: Executor) -> None:
+    with pytest.raises(NotPicklable, match="is a proxy, as request, "):
+        processes.submit(remote_app.power, current_job)
 
 
 def test_a_proxy_as_an_argument_says_to_pass_values(app: Flask, processes: Executor) -> None:
