@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import uuid
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -16,9 +18,12 @@ from ..aio.loop import LoopThread
 from ..exceptions import WorkerDied
 from ..messages.shown import public_address
 from ..messages.traces import drop_frames, keep_as_text
+from ..remote.protocol import drop_report, reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    OnReport = Callable[[Any], object]
 
 
 _dask: Any = distributed  # only parts of it are typed
@@ -45,6 +50,10 @@ class DaskPool(concurrent.futures.Executor):
         self._is_shut_down = False  # guarded by _lock
         self._is_closed = threading.Event()
         self._calls: set[Future[Any]] = set()  # guarded by _lock
+        # Dask's name for the reports of this pool's calls, and who gets those of each call.
+        self._topic = f"flask-executor-{uuid.uuid4()}"
+        self._numbers = count()
+        self._on_report: dict[int, OnReport] = {}
         self._opened = AsyncExitStack()
         try:
             self._loop.run(partial(self._open, address, max_workers))
@@ -57,13 +66,32 @@ class DaskPool(concurrent.futures.Executor):
 
         :raises RuntimeError: after `shutdown`
         """
+        return self.call(fn, args, kwargs, drop_report)
+
+    def call(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        on_report: OnReport,
+    ) -> Future[Any]:
+        """Do as `submit`, and pass the reports of the running call to *on_report*.
+
+        A report is an event of Dask's. *on_report* is called in the thread of the pool's event
+        loop, before the call ends.
+
+        :raises RuntimeError: after `shutdown`
+        """
+        number = next(self._numbers)
         call: Future[Any] = Future()
         call.set_running_or_notify_cancel()
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._calls.add(call)
-        self._loop.call(partial(self._start, call, partial(fn, *args, **kwargs)))
+        self._on_report[number] = on_report
+        fn = partial(_call_with_reports, self._topic, number, fn, args, kwargs)
+        self._loop.call(partial(self._start, call, number, fn))
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
@@ -94,14 +122,19 @@ class DaskPool(concurrent.futures.Executor):
         self._address_shown = public_address(str(address)) or "(its address cannot be shown)"
         client = _dask.Client(address, timeout=_CONNECT, set_as_default=False, asynchronous=True)
         self._client = await enter(client)
+        self._client.subscribe_topic(self._topic, self._on_event)
         self.max_workers: int = sum((await self._client.nthreads()).values())
 
-    def _start(self, call: Future[Any], fn: Callable[[], Any]) -> None:
+    def _on_event(self, event: tuple[float, tuple[int, Any]]) -> None:
+        _, (number, report) = event
+        self._on_report.get(number, drop_report)(report)
+
+    def _start(self, call: Future[Any], number: int, fn: Callable[[], Any]) -> None:
         # The future keeps the task alive: the loop holds it only weakly.
-        task = asyncio.get_running_loop().create_task(self._run(call, fn))
+        task = asyncio.get_running_loop().create_task(self._run(call, number, fn))
         call.add_done_callback(lambda _: task)
 
-    async def _run(self, call: Future[Any], fn: Callable[[], Any]) -> None:
+    async def _run(self, call: Future[Any], number: int, fn: Callable[[], Any]) -> None:
         try:
             result = await self._client.submit(fn, pure=False)
         except (_dask.CancelledError, _dask.comm.CommClosedError) as error:
@@ -120,6 +153,7 @@ class DaskPool(concurrent.futures.Executor):
         else:
             call.set_result(result)
         finally:
+            del self._on_report[number]
             with self._lock:
                 self._calls.discard(call)
 
@@ -130,3 +164,26 @@ class DaskPool(concurrent.futures.Executor):
         finally:
             self._loop.stop()
             self._is_closed.set()
+
+
+class _EventReporter:
+    """Sends the reports of one call as events of Dask's; used in the worker."""
+
+    def __init__(self, topic: str, number: int) -> None:
+        self._topic = topic
+        self._number = number
+        self._worker = _dask.get_worker()
+
+    def progress(self, payload: object) -> None:
+        """Send a report."""
+        self._worker.log_event(self._topic, (self._number, payload))
+
+
+def _call_with_reports(
+    topic: str, number: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    token = reporter.set(_EventReporter(topic, number))
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        reporter.reset(token)

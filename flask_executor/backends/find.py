@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
     Prepare = Callable[[], Callable[[], object]]
+    OnReport = Callable[[Any], object]
+    Call = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], OnReport], Future[Any]]
 
 
 class Pool:
@@ -39,6 +41,8 @@ class Pool:
     :param when_ready: calls a function once a given call can begin; None if calls begin at once
     :param kill: ends a running call; None if the pool cannot do that
     :param kill_all: ends all running calls; None if the pool cannot do that
+    :param call: as *submit*, and passes the reports of the running call to a function; None if
+        the pool has no way for reports
     :param calls_back_freely: whether a call's done callbacks may take long and use the pool; the
         stdlib's process pool may run them with a lock held
     """
@@ -52,6 +56,7 @@ class Pool:
         when_ready: Callable[[Future[Any], Callable[[], object]], object] | None = None,
         kill: Callable[[Future[Any]], object] | None = None,
         kill_all: Callable[[], object] | None = None,
+        call: Call | None = None,
         calls_back_freely: bool = False,
     ) -> None:
         self.submit = submit
@@ -60,6 +65,7 @@ class Pool:
         self.when_ready = when_ready
         self.kill = kill
         self.kill_all = kill_all
+        self.call = call
         self.calls_back_freely: bool = calls_back_freely
 
 
@@ -198,19 +204,16 @@ def _open_processes(settings: Settings, thread_name_prefix: str, prepare: Prepar
         when_ready=pool.when_ready,
         kill=pool.kill,
         kill_all=pool.kill_all,
+        call=pool.call,
         calls_back_freely=True,
     )
 
 
 def _open_interpreters(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
-    # getattr, because type checkers assume the lowest Python version
-    open_pool = getattr(concurrent.futures, "InterpreterPoolExecutor")  # noqa: B009
-    # A new interpreter has Python's initial path, on which the app may be missing. The initializer
-    # is a builtin, because other modules cannot be found yet.
-    code = f"import sys; sys.path[:] = {sys.path!r}"
-    pool = open_pool(settings.max_workers, thread_name_prefix, initializer=exec, initargs=(code,))
-    max_workers = pool._max_workers  # noqa: SLF001 - the default has no public name
-    return Pool(pool.submit, pool.shutdown, max_workers)
+    from .interpreters import InterpreterPool  # noqa: PLC0415 - few apps need it
+
+    pool = InterpreterPool(settings.max_workers, thread_name_prefix)
+    return Pool(pool.submit, pool.shutdown, pool.max_workers, call=pool.call)
 
 
 def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
@@ -224,7 +227,8 @@ def _open_dask(settings: Settings, thread_name_prefix: str, _: Prepare) -> Pool:
             raise
         failure = _no_scheduler(f"{settings.prefix}DASK_ADDRESS", address, error)
     else:
-        return Pool(pool.submit, pool.shutdown, settings.max_workers or max(pool.max_workers, 1))
+        max_workers = settings.max_workers or max(pool.max_workers, 1)
+        return Pool(pool.submit, pool.shutdown, max_workers, call=pool.call)
     raise failure  # outside the except block, so that *error* does not become its context
 
 

@@ -86,18 +86,26 @@ class LazyPool:
         return self._settings.max_workers or 0
 
     def send(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        on_report: Callable[[Any], object],
     ) -> tuple[Pool, Future[Any]]:
-        """Hand a call to the pool; a broken pool is replaced first."""
+        """Hand a call to the pool; a broken pool is replaced first.
+
+        :param on_report: called with each report of the running call, if the pool has a way for
+            reports; the last one comes with the reply
+        """
         pool = self.open()
         try:
-            return pool, pool.submit(fn, *args, **kwargs)
+            return pool, _call(pool, fn, args, kwargs, on_report)
         except BrokenExecutor as error:
             if isinstance(error, WorkerDied):
                 raise
             self.replace(pool)
         pool = self.open()
-        return pool, pool.submit(fn, *args, **kwargs)
+        return pool, _call(pool, fn, args, kwargs, on_report)
 
     def replace(self, broken: Pool) -> None:
         """Shut the *broken* pool down, and have the next job open another."""
@@ -130,3 +138,16 @@ class LazyPool:
 
     def _prepare(self) -> Callable[[], object]:
         return self.remote.prepare()
+
+
+def _call(
+    pool: Pool,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    on_report: Callable[[Any], object],
+) -> Future[Any]:
+    if pool.call is None:
+        future: Future[Any] = pool.submit(fn, *args, **kwargs)
+        return future
+    return pool.call(fn, args, kwargs, on_report)

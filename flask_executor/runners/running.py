@@ -117,7 +117,7 @@ def run_there(host: Runtime, worker: Worker) -> None:
         if item.retry is not None:
             begin_there(item, item.retry)
         try:
-            pool, sent = host.pool.send(item.fn, item.args, item.kwargs or {})
+            pool, sent = host.pool.send(item.fn, item.args, item.kwargs or {}, item.take_report)
         except BaseException as error:  # also Ctrl-C: the job has been taken
             keep_as_text(error)
             fail_unrun(host, item, error)

@@ -1,4 +1,4 @@
-"""The same jobs on every backend; where they differ, the table in docs/backends.md says so."""
+"""The same jobs on every backend; the table in docs/howto/backends.md has what differs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.support import ROOT, WAIT, Door, MakeExecutor, app_log
 # The other threads of this process hold no lock that a forked child would need.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
-DOCS = ROOT / "docs"
+HOWTO = ROOT / "docs" / "howto"
 
 TYPES = ["thread", "inline", "process", "interpreter", "dask"]
 # By what stands in EXECUTOR_TYPE, and for processes the start method.
@@ -81,7 +81,7 @@ class Backend:
 
 def table() -> list[tuple[str, list[str]]]:
     """The rows of "What each backend carries"."""
-    text = (DOCS / "backends.md").read_text("utf-8")
+    text = (HOWTO / "backends.md").read_text("utf-8")
     section = text.partition("## What each backend carries")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -757,6 +757,122 @@ def test_a_map_async_lets_go_of_what_it_yielded(
 
 def test_chunks_of_coroutine_functions_run_to_the_end(executor: Executor) -> None:
     assert list(remote_app.square_later.map(range(5), chunksize=2)) == [0, 1, 4, 9, 16]
+
+
+# Progress
+
+
+def seen(future: JobFuture[Any]) -> tuple[Any, ...] | None:
+    progress = future.progress
+    return None if progress is None else (progress.done, progress.total, progress.message)
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(int(WAIT * 100)):
+        if is_true():
+            return
+        pause.wait(0.01)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("job", [remote_app.report_progress, remote_app.report_progress_later])
+@but_for("inline")
+def test_progress_follows_a_running_job_as_the_table_says(
+    backend: Backend, executor: Executor, door: Door, job: Callable[..., Any]
+) -> None:
+    future = executor.submit(job, door.address)
+    door.await_arrival()
+
+    total = 2 if job is remote_app.report_progress else 3
+    if backend.carries("[`future.progress`]") and backend.type != "tests.remote_app:loky":
+        wait_until(lambda: seen(future) == (total - 1, total, "at the door"))
+    else:
+        assert future.progress is None
+    door.open()
+    future.result(WAIT)
+    assert seen(future) == (total - 1, total + 1, "through the door")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@but_for("inline")
+def test_the_last_of_many_reports_is_there_when_the_job_has_ended(
+    app: Flask, executor: Executor, door: Door, fails: bool
+) -> None:
+    published: list[tuple[Any, ...]] = []
+    inside.replace_on_progress(app, lambda item: published.append(item.reports.latest[:3]))
+    at_end: list[Any] = []
+
+    def note_end(_: object, **__: object) -> None:
+        at_end.append(published[-1])
+
+    with job_succeeded.connected_to(note_end, app), job_failed.connected_to(note_end, app):
+        future = executor.submit(remote_app.report_progress, door.address, 10_000, fails=fails)
+        door.await_arrival()
+        door.open()
+        assert isinstance(future.exception(WAIT), LookupError if fails else type(None))
+
+    assert seen(future) == (10_000, 10_002, "through the door")
+    assert at_end == [(10_000, 10_002, "through the door")]
+    assert len(published) < 5_000, "most reports stay where the job runs"
+
+
+@but_for("inline")
+def test_each_attempt_starts_afresh_wherever_it_runs(
+    app: Flask, executor: Executor, tmp_path: Path
+) -> None:
+    at_retry = []
+    path = str(tmp_path / "attempts")
+    with job_retried.connected_to(lambda _, job, **__: at_retry.append(job.reports), app):
+        future = executor.options(retry=Retry(2, delay=0)).submit(
+            remote_app.report_and_fail_at_first, path
+        )
+        future.result(WAIT)
+
+    assert at_retry == [None]
+    assert seen(future) == (2, 10, "")
+
+
+def test_a_message_may_be_long(executor: Executor) -> None:
+    future = executor.submit(remote_app.report_at_length, 100_000)
+    future.result(WAIT)
+
+    assert seen(future) == (1, None, "x" * 100_000)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="there are no interpreters")
+@pytest.mark.parametrize("ending", ["shutdown", "shutdown while it runs", "garbage collection"])
+def test_a_pool_of_interpreters_leaves_no_pipe_and_no_thread(door: Door, ending: str) -> None:
+    from flask_executor.backends.interpreters import InterpreterPool
+
+    before = {*Path("/proc/self/fd").iterdir()}
+    pool = InterpreterPool(1, "own")
+    call = pool.submit(remote_app.wait_at, door.address, "result")
+    door.await_arrival()
+    if ending == "shutdown while it runs":
+        pool.shutdown(wait=False)
+    door.open()
+
+    assert call.result(WAIT) == "result"
+    if ending == "shutdown":
+        pool.shutdown()
+    elif ending == "garbage collection":
+        inner = pool._pool
+        del pool, call
+        gc.collect()
+        inner.shutdown()
+    wait_until(lambda: {*Path("/proc/self/fd").iterdir()} <= before)
+
+
+@but_for("inline")
+def test_a_thread_that_a_job_has_left_reports_nothing(executor: Executor, door: Door) -> None:
+    future = executor.submit(remote_app.leave_a_thread_that_reports, door.address)
+    future.result(WAIT)
+    door.await_arrival()
+    door.open()
+    executor.submit(remote_app.pid).result(WAIT)
+
+    assert seen(future) == (1, 2, "")
 
 
 # The ends of jobs

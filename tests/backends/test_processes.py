@@ -916,6 +916,14 @@ def test_a_proxy_as_an_argument_says_to_pass_values(app: Flask, processes: Execu
         processes.submit(remote_app.power, request)
 
 
+def test_the_last_report_of_a_process_that_died_is_kept(processes: Executor) -> None:
+    future = processes.submit(remote_app.report_and_die)
+
+    assert isinstance(future.exception(WAIT), WorkerDied)
+    assert future.progress is not None
+    assert (future.progress.done, future.progress.total) == (3, 10)
+
+
 @pytest.mark.parametrize(("how", "error"), [("die", WorkerDied), ("hang", JobTimeout)])
 def test_the_job_of_a_process_that_was_ended_is_retried_in_another(
     processes: Executor, tmp_path: Path, how: str, error: type[Exception]
