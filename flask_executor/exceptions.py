@@ -21,6 +21,7 @@ __all__ = [
     "InheritedJob",
     "InvalidSetting",
     "JobExited",
+    "JobLost",
     "JobTimeout",
     "NoRunningLoop",
     "NotInitialised",
@@ -28,6 +29,9 @@ __all__ = [
     "QueueFull",
     "RemoteError",
     "RequestEnded",
+    "ResultNotStored",
+    "StoreUnavailable",
+    "StoredError",
     "WaitTimeout",
     "WorkerDied",
 ]
@@ -122,3 +126,35 @@ class NoRunningLoop(FlaskExecutorError, RuntimeError):
 
 class WaitTimeout(FlaskExecutorError, TimeoutError):
     """The wait timed out, not the job; this distinguishes it from a job's own `TimeoutError`."""
+
+
+class StoredError(FlaskExecutorError, RuntimeError):
+    """A job of another process failed; this is what its record says of the exception."""
+
+    def __init__(
+        self,
+        description: str,
+        *,
+        type: str | None = None,  # noqa: A002 - as the record's field
+        message: str | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        super().__init__(description)
+        self.type = type
+        """The name of the exception's type, such as ``ValueError``."""
+        self.message = message
+        """The text of the exception; None if that is not recorded."""
+        self.traceback = traceback
+        """The text of its traceback; None if that is not recorded."""
+
+
+class JobLost(FlaskExecutorError, RuntimeError):
+    """The process that had the job is gone; nobody knows how far the job came."""
+
+
+class ResultNotStored(FlaskExecutorError, LookupError):
+    """The result of a job of another process is not in its record; the message says why."""
+
+
+class StoreUnavailable(FlaskExecutorError, ConnectionError):
+    """The database of ``EXECUTOR_STORE`` fails, or does not answer in time."""

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .jobs.info import JobInfo
     from .jobs.options import OnDuplicate, OptionValues
     from .jobs.retry import Retry
+    from .records.face import Records
     from .stats import Stats
 
 __all__ = ["Executor"]
@@ -223,6 +224,14 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
     def futures(self) -> FutureCollection:
         """The stored futures of the current app."""
         return self._here().futures
+
+    @property
+    def records(self) -> Records:
+        """What is known of the current app's jobs."""
+        from .records.face import Records  # noqa: PLC0415 - few apps need it
+
+        here = self._here()
+        return Records(here.host.recorder.store, here.futures)
 
     @property
     def _max_workers(self) -> int:

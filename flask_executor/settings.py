@@ -51,6 +51,9 @@ class Settings:
     dask_address: str | None = None
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
+    store_ttl: float = 86400
+    store_errors: str = "text"
+    store_records: str = "stored"
 
     # No dataclass: making one of so many fields takes as long as importing several modules.
     def __init__(self, **values: Any) -> None:
@@ -293,6 +296,25 @@ def _seconds_or_none(value: object) -> float | None:
     raise ValueError("a number of seconds, 0 or more, or None for no limit")
 
 
+def _seconds_above_0(value: object) -> float:
+    try:
+        seconds = _seconds_or_none(value)
+    except ValueError:
+        seconds = None
+    if seconds:
+        return seconds
+    raise ValueError("a number of seconds above 0")
+
+
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError(" or ".join(map(repr, words)))
+
+    return parse
+
+
 def _switch_or_names(value: object) -> bool | frozenset[str]:
     if _is_switch(value):
         return _switch(value)
@@ -324,4 +346,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "dask_address": _address_or_none,
     "mp_context": _start_method_or_none,
     "max_tasks_per_child": _count_or_none,
+    "store_ttl": _seconds_above_0,
+    "store_errors": _one_of("text", "type"),
+    "store_records": _one_of("stored", "all"),
 }

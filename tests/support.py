@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flask_executor import Executor, JobFuture
+from flask_executor.records import JobRecord
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,6 +34,28 @@ def errors_of(done: subprocess.CompletedProcess[str]) -> str:
     """
     lines = done.stderr.splitlines(keepends=True)
     return "".join(line for line in lines if "press Ctrl-C to stop waiting" not in line)
+
+
+def job_record(submitted_at: datetime, **values: Any) -> JobRecord:
+    """The record of a job that waits, but for *values*."""
+    waiting: dict[str, Any] = {
+        "id": "1",
+        "key": None,
+        "name": "report",
+        "executor": "",
+        "state": "pending",
+        "attempt": 1,
+        "submitted_at": submitted_at,
+        "started_at": None,
+        "ended_at": None,
+        "progress": None,
+        "result": None,
+        "result_missing": None,
+        "error": None,
+        "host": "host",
+        "pid": 7,
+    }
+    return JobRecord(**(waiting | values))
 
 
 class Gate:

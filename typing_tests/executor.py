@@ -27,6 +27,7 @@ from flask_executor import (
     current_job,
     job_submitted,
 )
+from flask_executor.records import JobRecord, ProcessRecord, RecordState
 from flask_executor.testing import RecordedJob, recorded_jobs
 
 if TYPE_CHECKING:
@@ -252,3 +253,16 @@ executor.iterate([1, 2])  # type: ignore[arg-type]
 
 def awaitable(future: JobFuture[int]) -> Awaitable[int]:
     return future
+
+
+def records(executor: Executor) -> None:
+    assert_type(executor.records.get("key"), JobRecord | None)
+    assert_type(executor.records.list(state="lost", limit=3), list[JobRecord])
+    assert_type(executor.records.counts(), dict[RecordState, int])
+    assert_type(executor.records.processes(), list[ProcessRecord])
+    assert_type(executor.records.cancel("key"), bool | None)
+    executor.records.list(state="done")  # type: ignore[arg-type]
+
+
+async def wait_for_record(executor: Executor) -> None:
+    assert_type(await executor.records.wait("key", timeout=3), JobRecord | None)

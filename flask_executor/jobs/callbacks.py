@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..messages.shown import name_of
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 
 def call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any]) -> None:
@@ -24,6 +25,16 @@ def call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any])
     except BaseException as error:  # whoever ends the job is not to suffer
         if not logged:  # Its app context could not be entered.
             _log_callback(fn, future, error)
+
+
+def drop_callbacks(future: Any, fns: Collection[Callable[[Any], object]]) -> None:
+    """Have the end of a job, whose future this is, call none of *fns*: it was never submitted."""
+    kept = [each for each in future._done_callbacks if not _calls_one_of(each, fns)]
+    future._done_callbacks = kept
+
+
+def _calls_one_of(callback: object, fns: Collection[Callable[[Any], object]]) -> bool:
+    return isinstance(callback, partial) and callback.func is call_back and callback.args[0] in fns
 
 
 def _call_and_log(fn: Callable[[Any], object], future: Any, logged: list[bool]) -> None:

@@ -6,7 +6,7 @@ import concurrent.futures
 import threading
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..exceptions import DuplicateKey
 from ..messages.shown import kind_of
@@ -23,14 +23,37 @@ if TYPE_CHECKING:
     from .state import State
 
 
+class Elsewhere(Protocol):
+    """The records of jobs by key, also of jobs of other processes."""
+
+    def future(
+        self, key: Hashable, own: concurrent.futures.Future[Any] | None
+    ) -> concurrent.futures.Future[Any] | None:
+        """A future of the job that has the key; *own* if that is the job of this process."""
+        ...
+
+    def pop(
+        self, key: Hashable, own: concurrent.futures.Future[Any] | None
+    ) -> concurrent.futures.Future[Any] | None:
+        """Do as `future` does, and free the key; of several callers, one gets the future."""
+        ...
+
+    def release(self, id: str) -> None:  # noqa: A002 - as the attribute
+        """Free the key of the job with this id."""
+
+
 class FutureCollection:
     """Futures by key; safe from any thread.
+
+    With ``EXECUTOR_STORE``, the methods answer for keys of other processes, too: from the record of
+    the job, which they read from the database. Length and iteration are those of this process.
 
     For an unknown key, the methods return None. Iteration gives the keys, as `keys` does.
 
     :param max_length: how many futures to keep; None for no limit. Adding one more drops done
         futures, oldest first. A future that is not done is never dropped
     :param on_drop: called with each future that is dropped, in the thread that adds one more
+    :param elsewhere: knows the jobs of other processes, if there are any to know
     """
 
     def __init__(
@@ -38,9 +61,11 @@ class FutureCollection:
         max_length: int | None = 50,
         *,
         on_drop: Callable[[concurrent.futures.Future[Any]], object] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.max_length = max_length
         self._on_drop = on_drop
+        self._elsewhere = elsewhere
         self._lock = RLock()  # reentrant: a garbage collection may run log handlers
         # Flask-Shell2HTTP reads it. Guarded by _lock.
         self._futures: dict[Hashable, concurrent.futures.Future[Any]] = {}
@@ -85,7 +110,9 @@ class FutureCollection:
                 if on_duplicate == "return":
                     return cast("JobFuture[Any]", stored)
                 if on_duplicate == "raise" or not stored.done():
-                    raise _duplicate(key, stored, on_duplicate)
+                    name = getattr(stored, "name", None)
+                    whose = "" if name is None else f"that of the job {name!r}"
+                    raise duplicate(key, whose, on_duplicate)
                 # Put in anew: the order is that of the submissions.
                 del self._futures[key]
                 self._done.pop(key, None)
@@ -99,9 +126,12 @@ class FutureCollection:
                 self._on_drop(each)
         return None
 
-    def _after_fork(self) -> None:
+    def _after_fork(self, elsewhere: Elsewhere | None) -> None:
         """Note which futures are done; in a forked process, where they fail without callbacks."""
         self._lock = RLock()
+        self._elsewhere = elsewhere
+        if elsewhere is not None:  # It knows how far the jobs of the parent are.
+            self._futures.clear()
         for future in self._futures.values():
             future._condition = threading.Condition()  # A thread may have held the old lock.
         done = [key for key, future in self._futures.items() if future.done()]
@@ -114,18 +144,25 @@ class FutureCollection:
 
     def get(self, key: Hashable) -> JobFuture[Any] | None:
         """The future under *key*, which stays stored; one that `add` was given, of its own kind."""
-        return cast("JobFuture[Any] | None", self._futures.get(key))
+        future = self._futures.get(key)
+        # Once a job has ended, other processes may pop its key, or replace the job.
+        if self._elsewhere is not None and (future is None or future.done()):
+            future = self._elsewhere.future(key, future)
+        return cast("JobFuture[Any] | None", future)
 
     def pop(self, key: Hashable) -> JobFuture[Any] | None:
         """Remove the future under *key* and return it, as `get` does."""
         with self._lock:
             self._done.pop(key, None)
-            return cast("JobFuture[Any] | None", self._futures.pop(key, None))
+            future = self._futures.pop(key, None)
+        if self._elsewhere is not None:
+            future = self._elsewhere.pop(key, future)
+        return cast("JobFuture[Any] | None", future)
 
     def state(self, key: Hashable) -> State | None:
-        """The job's state: pending, running, succeeded, failed or cancelled."""
+        """The job's state: pending, running, succeeded, failed or cancelled; or lost elsewhere."""
         future = self.get(key)
-        return None if future is None else state_of(future)
+        return None if future is None else getattr(future, "state", None) or state_of(future)
 
     def progress(self, key: Hashable) -> Progress | None:
         """How far the job is, as its future's `progress`; None for a future without one."""
@@ -201,14 +238,15 @@ class FutureCollection:
         return dropped
 
 
-def _duplicate(
-    key: Hashable, stored: concurrent.futures.Future[Any], on_duplicate: OnDuplicate
-) -> DuplicateKey:
-    name = getattr(stored, "name", None)
-    whose = "" if name is None else f", that of the job {name!r}"
+def duplicate(key: Hashable, whose: str, on_duplicate: OnDuplicate) -> DuplicateKey:
+    """The error for a key that another job has.
+
+    :param whose: says which job it is; or an empty text
+    """
     advice = "pop it first, or use another key"
     if on_duplicate == "replace":
         advice = "it can be replaced once it has ended"
+    whose = whose and f", {whose}"
     error = DuplicateKey(f"a future is stored under this key already{whose}; {advice}")
     error.key = key
     return error
@@ -238,14 +276,56 @@ def claim(
     return stored
 
 
+def take_done(futures: FutureCollection, key: Hashable) -> concurrent.futures.Future[Any] | None:
+    """Remove the future of *key* if it is done, and return it."""
+    with futures._lock:
+        if key not in futures._done:
+            return None
+        del futures._done[key]
+        return futures._futures.pop(key)
+
+
+def put_back(
+    futures: FutureCollection, key: Hashable, future: concurrent.futures.Future[Any]
+) -> None:
+    """Keep a done future again, unless another one has its key by now."""
+    with futures._lock:
+        if futures._futures.setdefault(key, future) is future:
+            futures._done[key] = None
+
+
+def set_elsewhere(futures: FutureCollection, elsewhere: Elsewhere) -> None:
+    """Have *elsewhere* be told of keys that are freed, and asked for keys that are unknown."""
+    futures._elsewhere = elsewhere
+
+
+def unclaim(futures: FutureCollection, key: Hashable, future: JobFuture[Any]) -> bool:
+    """Forget *future* if it is stored under *key*, and return whether it was."""
+    return forget(futures, key, future.id)
+
+
+def forget(futures: FutureCollection, key: Hashable, id_: str) -> bool:
+    """Forget the future of the job *id_* if it is stored under *key*; return whether it was."""
+    with futures._lock:
+        future = futures._futures.get(key)
+        is_stored = future is not None and getattr(future, "id", None) == id_
+        if is_stored:
+            del futures._futures[key]
+            futures._done.pop(key, None)
+        return is_stored
+
+
 def stored_in(futures: FutureCollection) -> list[concurrent.futures.Future[Any]]:
     """All futures that are stored, read without the lock."""
     return list(futures._futures.values())
 
 
-def after_fork(futures: FutureCollection) -> None:
-    """Have *futures* note which are done; called in a forked process."""
-    futures._after_fork()
+def after_fork(futures: FutureCollection, elsewhere: Elsewhere | None) -> None:
+    """Have *futures* note which are done; called in a forked process.
+
+    :param elsewhere: what knows the jobs of other processes, also those of the parent
+    """
+    futures._after_fork(elsewhere)
 
 
 def check_key(key: Hashable) -> None:
@@ -269,5 +349,5 @@ def _forget_if_never_in(
     item: WorkItem,
     future: concurrent.futures.Future[Any],
 ) -> None:
-    if item.state == "rejected" and futures.get(key) is future:
+    if item.state == "rejected" and futures._futures.get(key) is future:
         futures.pop(key)

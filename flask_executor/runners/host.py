@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..jobs.info import JobInfo
     from ..jobs.item import WorkItem
     from ..queue.workers import Worker
+    from ..records.recorder import Recorder
     from ..settings import Settings
 
 
@@ -84,6 +85,8 @@ class AppHost:
         self.backend = backend
         self.in_process: bool = backend.in_process
         self.inline: bool = backend.inline
+        self.records_all: bool = settings.store_records == "all"
+        self._recorder: Recorder | None = None
         self.is_inherited: bool = False  # by a forked process
         self._has_exit_hook = False
         self.notice_dropped: DroppedFutureNotices = DroppedFutureNotices(self.find_app, settings)
@@ -125,6 +128,18 @@ class AppHost:
         if app is None:
             raise RuntimeError("the executor's app is gone")
         return app
+
+    @property
+    def recorder(self) -> Recorder:
+        """Follows the jobs that are recorded; made when the first one is."""
+        recorder = self._recorder
+        if recorder is None:
+            from .recording import make_recorder  # noqa: PLC0415 - few apps need it
+
+            made = make_recorder(self)
+            with self.queue.lock:
+                recorder = self._recorder = self._recorder or made
+        return recorder
 
     def capture(self) -> Scope:
         """Take what a job submitted here and now may see."""
@@ -254,6 +269,8 @@ class AppHost:
         threads = self.callback_threads
         self.queue.idle().add_done_callback(lambda _: threads.shutdown(wait=False))
         self.loop.stop(wait=wait)
+        if self._recorder is not None:
+            self._recorder.store.close()
 
     def fresh(self) -> AppHost:
         """A host with no jobs to take the place of this one, in a forked process.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..queue.clock import Clock
     from ..queue.queue import JobQueue
     from ..queue.workers import Worker
+    from ..records.recorder import Recorder
     from ..settings import Settings
     from .later import LaterJobs
 
@@ -39,12 +40,19 @@ class Runtime(Host, Protocol):
     later: LaterJobs
     pool: LazyPool
     queue: JobQueue
+    records_all: bool
+    """Whether jobs without a key are recorded, too."""
     is_inherited: bool
     """Whether this is what a forked process has of the process that it was forked from."""
 
     @property
     def dispatch(self) -> Dispatch:
         """The way of a job to a worker, the loop or the clock."""
+        ...
+
+    @property
+    def recorder(self) -> Recorder:
+        """Follows the jobs that are recorded."""
         ...
 
     def find_app(self) -> Flask | None:

@@ -80,7 +80,9 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
             _end_reports(item, item.reports, is_retried=new == "retrying")
         if new not in {"overdue", "retrying"}:
             host.queue.count_end(item, outcome.state)
-    # What follows jobs is called here: below, most jobs are not seen.
+    if item.key is not None or host.records_all:
+        host.recorder.note(item, old, new, outcome)
+    # What else follows jobs is called here: below, most jobs are not seen.
     signal = _SIGNALS[new]
     is_logged = signal is _RETRIED or (
         signal is _FAILED and _is_logged_at_once(host, item, outcome)
@@ -112,6 +114,8 @@ def on_progress(host: Runtime, item: WorkItem) -> None:
     The last report of a job is passed here before its end is passed to `on_transition`. An attempt
     that is followed by another has no reports any more when that is announced.
     """
+    if item.key is not None or host.records_all:
+        host.recorder.note_progress(item)
 
 
 def _end_reports(item: WorkItem, reports: Reports, *, is_retried: bool) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..aio.loop import GRACE
 from ..exceptions import InheritedJob
-from ..jobs.collection import FutureCollection, after_fork, claim, stored_in
+from ..jobs.callbacks import drop_callbacks
+from ..jobs.collection import FutureCollection, after_fork, stored_in
 from ..jobs.function import JobFunction
 from ..jobs.future import JobFuture, leave_to_parent
 from ..jobs.item import WorkItem
@@ -16,6 +17,7 @@ from ..jobs.options import NO_OPTIONS, OPTION_NAMES, OptionValues
 from ..jobs.retry import Retrying
 from ..queue.queue import known, stats_of
 from ..runners.coroutines import call_coroutine_function
+from ..runners.keys import Keys
 from ..runners.later import event_of
 from ..runners.transitions import on_transition
 from ..threads.fork import call_in_forked_children
@@ -52,6 +54,7 @@ class AppExecutor:
         self._default_callbacks = default_callbacks
         self._inherited: AppHost | None = None  # in a forked process
         self._is_config_checked = False
+        self._keys = Keys(self.futures)
         call_in_forked_children(self.after_fork)
 
     def loop(self) -> LoopThread:
@@ -60,13 +63,14 @@ class AppExecutor:
 
     def after_fork(self) -> None:
         """Have no jobs but failed ones; in a forked process, whose parent runs them."""
+        self._keys = Keys(self.futures)
         self._inherited = self.host
         self.host = self.host.fresh()
         stored = (future.job for future in stored_in(self.futures) if isinstance(future, JobFuture))
         for item in {*known(self._inherited.queue), *stored}:
             if item.future is not None:
                 leave_to_parent(item.future, _inherited(item))
-        after_fork(self.futures)
+        after_fork(self.futures, None)
 
     def stats(self) -> Stats:
         """The counts of the app's jobs; they add up at any moment."""
@@ -140,15 +144,15 @@ class AppExecutor:
         try:
             # Once stored, the future can be found, and the job cancelled, by its key.
             if key is not None:
-                stored = claim(
-                    self.futures,
-                    key,
+                stored = self._keys.claim(
+                    host.recorder,
+                    item,
                     call[0],
                     options.on_duplicate or "raise",
                     may_be_refused=admission.is_bounded,
                 )
                 if stored is not None:
-                    item.release()
+                    self._give_up(item, call[0])
                     return stored
             if options is not NO_OPTIONS and options.group is not None:
                 options.group.add(call[0])
@@ -173,6 +177,14 @@ class AppExecutor:
             raise
         return call[0]
 
+    def _give_up(self, item: WorkItem, future: JobFuture[Any]) -> None:
+        """End a job that is not needed; a thread that found its future by the key may wait."""
+        if item.claim():
+            drop_callbacks(future, self._default_callbacks)
+            item.withdraw()
+        else:
+            item.release()
+
     def _check_config(self) -> None:
         # Here, at the first job, and not where it is read: no thread but this one can raise it.
         self._is_config_checked = True
@@ -184,10 +196,12 @@ class AppExecutor:
             item.withdraw()
         if item.state != "rejected":
             return
-        if item.key is not None and self.futures.get(item.key) is future:
-            self.futures.pop(item.key)
+        if item.key is not None:
+            self._keys.give_back(self.host.recorder, item, future)
         if is_announced:
             on_transition(self.host, item, "pending", "cancelled")
+        elif item.key is not None:
+            self.host.recorder.drop(item)
 
     def _set_call(
         self, item: WorkItem, fn: Callable[..., Any], *, is_coroutine: bool, is_later: bool

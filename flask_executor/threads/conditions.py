@@ -96,7 +96,7 @@ class LightFuture(Future[T]):
 
 
 class LightEvent:
-    """A `threading.Event` for one wait of one thread."""
+    """A `threading.Event` for one waiting thread, which clears it when its wait ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -108,5 +108,16 @@ class LightEvent:
             self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most *timeout* seconds, and return whether it is set."""
+        """Wait until it is set, at most *timeout* seconds; return whether it was, and clear it."""
         return self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+
+
+def wait_for(future: Future[Any], timeout: float) -> bool:
+    """Wait for the end of *future*, at most *timeout* seconds, and return whether it is done.
+
+    Raises nothing but what a signal handler raises: the `result` of a future may itself raise a
+    `TimeoutError`.
+    """
+    is_done = LightEvent()
+    future.add_done_callback(lambda _: is_done.set())
+    return is_done.wait(timeout) or future.done()

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 import pytest
 from flask import Flask
 
-from flask_executor.threads.conditions import LightCondition
+from flask_executor.threads.conditions import LightCondition, LightEvent, wait_for
 from tests.support import WAIT, Gate, MakeExecutor
 
 
@@ -94,3 +94,23 @@ def test_it_can_be_acquired_and_released_as_a_lock(condition: LightCondition) ->
     run(try_to_take)
 
     assert taken_elsewhere == [False, True]
+
+
+def test_a_wait_for_a_light_event_clears_it() -> None:
+    event = LightEvent()
+    event.set()
+    event.set()
+
+    assert event.wait(0)
+    assert not event.wait(0)
+
+
+def test_a_wait_for_a_future_ends_with_it_and_raises_nothing() -> None:
+    future: Future[None] = Future()
+    is_over_before = wait_for(future, 0)
+    thread = threading.Thread(target=future.set_exception, args=(TimeoutError(),))
+    thread.start()
+    is_over = wait_for(future, WAIT)
+    thread.join()
+
+    assert (is_over_before, is_over, wait_for(future, 0)) == (False, True, True)

@@ -33,6 +33,7 @@ ROOMS = [
     {"events"},
     {"aio"},
     {"jobs"},
+    {"records"},
     {"remote"},
     {"queue"},
     {"backends"},

@@ -32,6 +32,9 @@ DEFAULTS = {
     "EXECUTOR_DASK_ADDRESS": None,
     "EXECUTOR_MP_CONTEXT": None,
     "EXECUTOR_MAX_TASKS_PER_CHILD": None,
+    "EXECUTOR_STORE_TTL": 86400,
+    "EXECUTOR_STORE_ERRORS": "text",
+    "EXECUTOR_STORE_RECORDS": "stored",
 }
 
 COUNTS = [
@@ -134,6 +137,10 @@ def test_a_named_executor_reads_keys_with_its_name_and_no_others(app: Flask) -> 
         ("EXECUTOR_LOOP_FACTORY", None, None),
         ("EXECUTOR_SHUTDOWN_TIMEOUT", "2.5", 2.5),
         ("EXECUTOR_SHUTDOWN_TIMEOUT", 0, 0),
+        ("EXECUTOR_STORE_TTL", "0.5", 0.5),
+        ("EXECUTOR_STORE_TTL", 60, 60),
+        ("EXECUTOR_STORE_ERRORS", "type", "type"),
+        ("EXECUTOR_STORE_RECORDS", "all", "all"),
     ],
     ids=shown,
 )
@@ -207,6 +214,12 @@ def test_the_environment_can_set_every_kind_of_key(
             ("EXECUTOR_SHUTDOWN_TIMEOUT", value, "a number of seconds, 0 or more")
             for value in ("", "soon", -1, "-1", True, "nan", [])
         ),
+        *(
+            ("EXECUTOR_STORE_TTL", value, "a number of seconds above 0")
+            for value in (None, "", "soon", 0, "0", -1, True, "nan", "inf", [])
+        ),
+        *(("EXECUTOR_STORE_ERRORS", value, "'text' or 'type'") for value in (None, "Text", 1)),
+        *(("EXECUTOR_STORE_RECORDS", value, "'stored' or 'all'") for value in (None, "", [])),
     ],
     ids=shown,
 )

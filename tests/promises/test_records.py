@@ -1,0 +1,635 @@
+"""Records of jobs, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+import gc
+import json
+import os
+import socket
+import threading
+import weakref
+from concurrent.futures import CancelledError
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, current_app
+from flask.json.provider import DefaultJSONProvider
+
+from flask_executor import DuplicateKey, Executor, QueueFull, Retry, current_job
+from flask_executor.records import JobRecord, RecordedError, Spread
+from flask_executor.records.history import Ended, Ends, Times, minutes_of
+from tests.support import WAIT, Gate, MakeExecutor
+
+END_STATES = ["succeeded", "failed", "cancelled"]
+
+
+def fail(text: str = "no") -> None:
+    raise ValueError(text)
+
+
+def report(rows: int) -> int:
+    for _ in current_job.track(range(rows), message="rows"):
+        pass
+    return rows
+
+
+@pytest.fixture(params=["memory"])
+def store(request: pytest.FixtureRequest, app: Flask, tmp_path: Path) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def executor(store: str, app: Flask, executors: MakeExecutor) -> Executor:
+    return executors(app)
+
+
+@pytest.fixture(params=["thread", "process", "inline"])
+def any_executor(
+    store: str, app: Flask, executors: MakeExecutor, request: pytest.FixtureRequest
+) -> Executor:
+    return executors(app, type=request.param)
+
+
+def finish(executor: Executor) -> None:
+    """Wait until all jobs have ended, and their records are written."""
+    executor.drain(WAIT)
+    executor.records.counts()
+
+
+def record_of(executor: Executor, key: str) -> JobRecord:
+    record = executor.records.get(key)
+    assert record is not None
+    return record
+
+
+def test_a_record_tells_all_of_a_job_that_has_succeeded(any_executor: Executor) -> None:
+    before = datetime.now(UTC)
+    future = any_executor.submit_stored("power", pow, 2, 5)
+    any_executor.drain(WAIT)
+    record = record_of(any_executor, "power")
+
+    assert record.id == future.id
+    assert (record.key, record.name, record.executor) == ("power", "pow", "")
+    assert (record.state, record.attempt, record.result) == ("succeeded", 1, 32)
+    assert (record.error, record.result_missing, record.progress) == (None, None, None)
+    assert (record.host, record.pid) == (socket.gethostname(), os.getpid())
+    assert record.started_at is not None
+    assert record.ended_at is not None
+    times = [before - timedelta(seconds=1), record.submitted_at, record.started_at]
+    assert sorted(times) == times
+    assert record.started_at <= record.ended_at <= datetime.now(UTC)
+    assert record.is_ended
+
+
+def test_a_record_has_type_message_and_traceback_of_a_failure(any_executor: Executor) -> None:
+    future = any_executor.submit_stored("fails", fail, "the reason")
+    assert isinstance(future.exception(WAIT), ValueError)
+    any_executor.drain(WAIT)
+    record = record_of(any_executor, "fails")
+
+    assert record.state == "failed"
+    assert record.error is not None
+    assert (record.error.type, record.error.message) == ("ValueError", "the reason")
+    assert "in fail" in str(record.error.traceback)
+    assert "flask_executor/" not in str(record.error.traceback)
+    assert record.result is None
+
+
+def test_only_the_type_of_an_error_is_recorded_if_the_config_says_so(
+    store: str, app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, store_errors="type")
+    executor.submit_stored("fails", fail, "secret").exception(WAIT)
+    executor.drain(WAIT)
+
+    assert record_of(executor, "fails").error == RecordedError("ValueError", None, None)
+
+
+def test_a_record_follows_its_job(executor: Executor, gate: Gate) -> None:
+    def wait() -> None:
+        current_job.progress(1, 3, "first")
+        gate()
+
+    executor.submit_stored("waits", wait)
+    gate.await_arrival()
+    running = record_of(executor, "waits")
+    executor.options(key="later", delay=3600).submit(pow, 2, 2)
+    later = record_of(executor, "later")
+    counts = executor.records.counts()
+    executor.futures.cancel("later")
+    gate.open()
+    executor.drain(WAIT)
+
+    assert running.state == "running"
+    assert running.ended_at is None
+    assert running.progress is not None
+    assert (running.progress.done, running.progress.total) == (1, 3)
+    assert (later.state, later.started_at) == ("pending", None)
+    assert (counts["running"], counts["pending"]) == (1, 1)
+    assert record_of(executor, "later").state == "cancelled"
+    assert record_of(executor, "waits").state == "succeeded"
+
+
+def test_a_process_is_known_as_long_as_it_has_jobs(executor: Executor, gate: Gate) -> None:
+    assert executor.records.processes() == []
+    executor.submit_stored("runs", gate)
+    executor.options(key="waits", delay=3600).submit(pow, 2, 2)
+    gate.await_arrival()
+    before = datetime.now(UTC)
+    [process] = executor.records.processes()
+    executor.futures.cancel("waits")
+    gate.open()
+    finish(executor)
+
+    assert (process.host, process.pid) == (socket.gethostname(), os.getpid())
+    assert (process.is_alive, process.running, process.pending) == (True, 1, 1)
+    assert process.lost == 0
+    assert process.seen_at is not None
+    assert abs(process.seen_at - before) < timedelta(seconds=WAIT)
+    assert process.as_dict() == {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "seen_at": process.seen_at.isoformat(),
+        "is_alive": True,
+        "running": 1,
+        "pending": 1,
+        "lost": 0,
+    }
+    assert executor.records.processes() == []
+
+
+def test_a_record_counts_attempts(executor: Executor) -> None:
+    executor.options(key="again", retry=Retry(3, delay=0)).submit(fail)
+    executor.drain(WAIT)
+
+    record = record_of(executor, "again")
+    assert (record.state, record.attempt) == ("failed", 3)
+
+
+def test_the_progress_at_the_end_is_recorded(any_executor: Executor) -> None:
+    any_executor.submit_stored("report", report, 3).result(WAIT)
+    any_executor.drain(WAIT)
+    progress = record_of(any_executor, "report").progress
+
+    assert progress is not None
+    assert (progress.done, progress.total, progress.message) == (3, 3, "rows")
+
+
+def test_a_record_is_found_by_its_id(executor: Executor) -> None:
+    future = executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+
+    assert executor.records.get(future.id) == record_of(executor, "power")
+    assert executor.records.get("no such key") is None
+    assert executor.records.get("0" * 36) is None
+
+
+def test_jobs_without_a_key_are_recorded_if_the_config_says_so(
+    store: str, app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, store_records="all")
+    future = executor.submit(pow, 2, 5)
+    assert list(executor.map(abs, [-1, -2])) == [1, 2]
+    executor.drain(WAIT)
+
+    record = executor.records.get(future.id)
+    assert record is not None
+    assert (record.key, record.state, record.result) == (None, "succeeded", 32)
+    assert executor.records.counts()["succeeded"] == 3
+
+
+def test_jobs_without_a_key_are_not_recorded_by_default(executor: Executor) -> None:
+    future = executor.submit(pow, 2, 5)
+    executor.drain(WAIT)
+
+    assert executor.records.get(future.id) is None
+    assert executor.records.list() == []
+
+
+def test_records_are_listed_from_the_last_to_the_first_in_pages(executor: Executor) -> None:
+    for number in range(5):
+        executor.submit_stored(f"power-{number}", pow, 2, number)
+    executor.submit_stored("fails", fail).exception(WAIT)
+    executor.drain(WAIT)
+    records = executor.records
+    first = records.list(limit=4)
+    second = records.list(limit=4, before=first[-1].id)
+
+    keys = [record.key for record in (*first, *second)]
+    assert keys == ["fails", "power-4", "power-3", "power-2", "power-1", "power-0"]
+    assert [record.key for record in records.list("failed")] == ["fails"]
+    assert [record.key for record in records.list(name="fail")] == ["fails"]
+    assert records.list("lost") == []
+    assert records.counts() == {
+        "pending": 0,
+        "running": 0,
+        "succeeded": 5,
+        "failed": 1,
+        "cancelled": 0,
+        "lost": 0,
+    }
+
+
+def test_a_popped_key_has_no_record_but_its_id_has(executor: Executor) -> None:
+    future = executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+    executor.futures.pop("power")
+    again = executor.submit_stored("power", pow, 3, 2)
+    executor.drain(WAIT)
+
+    assert record_of(executor, "power").id == again.id
+    first = executor.records.get(future.id)
+    assert first is not None
+    assert first.state == "succeeded"
+
+
+def test_a_replaced_job_has_a_record_by_its_id(executor: Executor) -> None:
+    first = executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+    second = executor.options(key="power", on_duplicate="replace").submit(pow, 3, 2)
+    executor.drain(WAIT)
+
+    assert record_of(executor, "power").id == second.id
+    assert executor.records.get(first.id) is not None
+
+
+def test_a_refused_job_changes_no_record(executor: Executor) -> None:
+    first = executor.submit_stored("power", pow, 2, 5)
+    with pytest.raises(DuplicateKey):
+        executor.submit_stored("power", pow, 3, 2)
+    executor.drain(WAIT)
+
+    assert record_of(executor, "power").id == first.id
+    assert len(executor.records.list()) == 1
+
+
+def test_a_job_that_finds_no_room_leaves_its_key_free(
+    store: str, app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    executor.submit(gate)
+    gate.await_arrival()
+    executor.submit(pow, 1, 1)
+    with pytest.raises(QueueFull):
+        executor.submit_stored("power", pow, 2, 5)
+    gate.open()
+    executor.drain(WAIT)
+    refused = executor.records.get("power")
+    executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+
+    assert refused is None
+    assert record_of(executor, "power").result == 32
+
+
+def test_cancel_and_forget_by_key_and_by_id(executor: Executor) -> None:
+    future = executor.options(key="later", delay=3600).submit(pow, 2, 2)
+    records = executor.records
+
+    assert records.forget("later") is False
+    assert records.cancel("later") is True
+    assert future.cancelled()
+    executor.drain(WAIT)
+    assert records.cancel(future.id) is False
+    assert records.forget(future.id) is True
+    assert records.get("later") is None
+    assert records.cancel("later") is None
+    assert records.forget("later") is None
+
+
+def test_a_running_job_is_asked_to_stop_by_its_key(executor: Executor) -> None:
+    started = threading.Event()
+
+    def until_cancelled() -> None:
+        started.set()
+        while True:
+            current_job.check_cancelled()
+
+    future = executor.submit_stored("runs", until_cancelled)
+    assert started.wait(WAIT)
+
+    assert executor.records.cancel("runs") is True
+    with pytest.raises(CancelledError):
+        future.result(WAIT)
+    executor.drain(WAIT)
+    assert record_of(executor, "runs").state == "cancelled"
+
+
+def test_wait_returns_the_record_once_the_job_has_ended(executor: Executor, gate: Gate) -> None:
+    executor.submit_stored("waits", gate)
+
+    async def wait() -> tuple[JobRecord | None, JobRecord | None, JobRecord | None]:
+        early = await executor.records.wait("waits", timeout=0.01)
+        gate.open()
+        return early, await executor.records.wait("waits"), await executor.records.wait("none")
+
+    early, ended, none = asyncio.run(wait())
+
+    assert early is not None
+    assert early.state in {"pending", "running"}
+    assert ended is not None
+    assert ended.state == "succeeded"
+    assert none is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"state": "done"}, ValueError, r"state is 'done'; expected one of 'pending', 'running'"),
+        ({"name": 3}, TypeError, r"name is 3; expected a str"),
+        ({"before": 3}, TypeError, r"before is 3; expected a str"),
+        ({"key": 3}, TypeError, r"key is 3; expected a str"),
+        ({"limit": 0}, ValueError, r"limit is 0; expected an int above 0"),
+    ],
+)
+def test_bad_arguments_of_list_are_refused(
+    executor: Executor, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        executor.records.list(**arguments)
+
+
+def test_records_are_listed_by_the_beginning_of_their_key(executor: Executor) -> None:
+    keys = ["a", "a%", "a%b", "a_", "A", 'a"', 'a"b', "ä", "äb", "a\\", "a\n"]
+    for key in keys:
+        executor.submit_stored(key, pow, 2, 5)
+    finish(executor)
+
+    def begin(text: str) -> set[object]:
+        return {record.key for record in executor.records.list(key=text)}
+
+    assert begin("") == set(keys)
+    assert begin("a") == {key for key in keys if key.startswith("a")}
+    assert begin("a%") == {"a%", "a%b"}
+    assert begin("a_") == {"a_"}
+    assert begin('a"') == {'a"', 'a"b'}
+    assert begin("ä") == {"ä", "äb"}
+    assert begin("a\\") == {"a\\"}
+    assert begin("a%bc") == set()
+
+
+def test_keys_that_are_no_text_begin_with_no_text(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app)
+    executor.submit_stored(7, pow, 2, 5)
+    executor.submit_stored("7", pow, 2, 5)
+    executor.drain(WAIT)
+
+    assert [record.key for record in executor.records.list(key="7")] == ["7"]
+    assert [record.key for record in executor.records.list(key="")] == ["7"]
+
+
+def test_a_list_without_results_has_all_else(executor: Executor) -> None:
+    executor.submit_stored("power", pow, 2, 5)
+    executor.submit_stored("fails", fail, "the reason").exception(WAIT)
+    finish(executor)
+    failed, succeeded = executor.records.list(results=False)
+    whole = executor.records.list()
+
+    assert (succeeded.result, succeeded.result_missing) == (None, "it was not asked for")
+    assert failed.error == RecordedError("ValueError", "the reason", None)
+    assert failed.result_missing is None
+    assert [failed, succeeded] == [each.without_result() for each in whole]
+    assert whole[1].result == 32
+
+
+# History
+
+
+def test_the_history_has_the_ends_of_each_minute(executor: Executor) -> None:
+    before = datetime.now(UTC)
+    for number in range(3):
+        executor.submit_stored(f"power-{number}", pow, 2, number)
+    executor.submit_stored("fails", fail).exception(WAIT)
+    executor.options(key="later", delay=3600).submit(pow, 2, 5)
+    executor.futures.cancel("later")
+    finish(executor)
+    history = executor.records.history(3)
+
+    assert len(history) == 3
+    begins = [minute.begins_at for minute in history]
+    assert begins == [begins[0] + timedelta(minutes=number) for number in range(3)]
+    assert begins[0].second == begins[0].microsecond == 0
+    assert before - timedelta(minutes=3) < begins[0] <= before
+    ended = [minute for minute in history if minute.ran is not None]
+    assert ended
+    counts = [sum(getattr(minute, state) for minute in history) for state in END_STATES]
+    assert counts == [3, 1, 1]
+    for minute in ended:
+        assert minute.waited is not None
+        assert minute.ran is not None
+        assert 0 <= minute.ran.median <= minute.ran.p95
+        assert 0 <= minute.waited.median <= minute.waited.p95
+    assert executor.records.history(1) == history[-1:]
+    assert len(executor.records.history()) == 60
+    assert json.loads(json.dumps([minute.as_dict() for minute in history]))
+
+
+def test_the_percentiles_of_a_minute_are_those_of_its_jobs() -> None:
+    times = [Times(60.0, 60.0 + number, 119.0) for number in range(1, 21)]
+    set_back = Times(130.0, 120.0, 121.0)
+    counts = [Ended(1, "succeeded", 20), Ended(2, "failed", 1)]
+
+    first, second, third = minutes_of(Ends(counts, [*times, set_back]), 1, 3)
+
+    assert first.begins_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    assert (first.succeeded, first.failed, first.cancelled) == (20, 0, 0)
+    assert first.waited == Spread(10, 19)
+    assert first.ran == Spread(48, 57)
+    assert (second.failed, second.waited, second.ran) == (1, Spread(0, 0), Spread(1, 1))
+    assert (third.succeeded, third.waited, third.ran) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "error", "message"),
+    [
+        (0, ValueError, r"minutes is 0; expected an int above 0"),
+        ("60", TypeError, r"minutes is a value of the type str; expected an int"),
+        (1441, ValueError, r"minutes is 1441; expected at most 1440"),
+    ],
+)
+def test_a_history_of_bad_minutes_is_refused(
+    executor: Executor, minutes: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        executor.records.history(minutes)
+
+
+# As dictionaries
+
+
+def test_a_record_as_a_dict_is_json(executor: Executor) -> None:
+    executor.submit_stored("rows", report, 3)
+    executor.submit_stored("fails", fail, "the reason").exception(WAIT)
+    finish(executor)
+    record = record_of(executor, "rows")
+    found = json.loads(json.dumps(record.as_dict(), allow_nan=False))
+
+    assert found == record.as_dict()
+    assert [found[name] for name in ("id", "key", "name")] == [record.id, "rows", "report"]
+    assert (found["executor"], found["state"], found["attempt"]) == ("", "succeeded", 1)
+    assert (found["host"], found["pid"]) == (socket.gethostname(), os.getpid())
+    assert (found["result"], found["result_missing"], found["error"]) == (3, None, None)
+    times = [found[name] for name in ("submitted_at", "started_at", "ended_at")]
+    submitted_at, started_at, ended_at = map(datetime.fromisoformat, times)
+    assert submitted_at.utcoffset() == timedelta(0)
+    assert found["waited"] == max(0, (started_at - submitted_at).total_seconds())
+    assert found["ran"] == max(0, (ended_at - started_at).total_seconds())
+    assert found["progress"]["fraction"] == 1
+
+    error = record_of(executor, "fails").as_dict()["error"]
+    assert (error["type"], error["message"]) == ("ValueError", "the reason")
+    assert "in fail" in error["traceback"]
+
+
+def test_the_fields_of_a_dict_are_those_of_the_record_and_its_durations(executor: Executor) -> None:
+    executor.submit_stored("power", pow, 2, 5)
+    fields = {field.name for field in dataclasses.fields(JobRecord)}
+
+    assert set(record_of(executor, "power").as_dict()) == fields | {"waited", "ran"}
+    finish(executor)
+
+
+def test_a_job_that_waits_has_no_durations(executor: Executor) -> None:
+    executor.options(key="later", delay=3600).submit(pow, 2, 5)
+    found = record_of(executor, "later").as_dict()
+    executor.futures.cancel("later")
+
+    assert [found[name] for name in ("started_at", "ended_at", "waited", "ran")] == [None] * 4
+
+
+def test_a_result_that_is_not_json_is_missing_in_the_dict(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app)
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    results = {"object": object(), "nan": float("nan"), "nested": nested, "set": {1}}
+    futures = [executor.submit_stored(key, results.get, key) for key in results]
+    executor.drain(WAIT)
+
+    for key in results:
+        found = record_of(executor, key).as_dict()
+        assert found["result"] is None
+        assert found["result_missing"].startswith("it is not JSON: ")
+    assert len(futures) == len(results)
+
+
+def test_a_result_in_a_dict_is_what_the_provider_of_the_app_writes(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app)
+    futures = [
+        executor.submit_stored("date", datetime, 2026, 1, 2),
+        executor.submit_stored("pair", lambda: (1, {2: None})),
+    ]
+    executor.drain(WAIT)
+
+    assert record_of(executor, "pair").as_dict()["result"] == [1, {"2": None}]
+    assert record_of(executor, "date").as_dict()["result_missing"] == "it is not JSON: TypeError"
+    with app.app_context():
+        date = record_of(executor, "date").as_dict()
+    assert (date["result"], date["result_missing"]) == ("Fri, 02 Jan 2026 00:00:00 GMT", None)
+    assert all(future.done() for future in futures)
+
+
+class Shy:
+    """A key that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+def test_a_key_in_a_dict_is_text(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app)
+    keys = {7: "7", ("a", 1): "('a', 1)", Shy(): "<Shy>", "a": "a"}
+    for key in keys:
+        executor.submit_stored(key, pow, 2, 5)
+    executor.submit(pow, 2, 5)
+    executor.drain(WAIT)
+
+    for key, text in keys.items():
+        assert record_of(executor, key).as_dict()["key"] == text
+
+
+class Result:
+    """What a job returns."""
+
+
+def test_a_record_in_memory_keeps_no_result(app: Flask, executors: MakeExecutor) -> None:
+    executor = executors(app)
+    future = executor.submit_stored("result", Result)
+    seen = weakref.ref(future.result(WAIT))
+    executor.drain(WAIT)
+    kept = record_of(executor, "result")
+    id_ = future.id
+    executor.futures.pop("result")
+    assert kept.result is seen()
+    del future, kept
+    gc.collect()
+
+    assert seen() is None
+    record = executor.records.get(id_)
+    assert record is not None
+    assert record.result is None
+    assert record.result_missing == "its future is not stored any more"
+
+
+def test_a_forgotten_key_is_free(executor: Executor) -> None:
+    executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+    assert executor.records.forget("power") is True
+    found = executor.futures.get("power")
+    again = executor.submit_stored("power", pow, 3, 2)
+    executor.drain(WAIT)
+
+    assert found is None
+    assert record_of(executor, "power").id == again.id
+    assert executor.records.forget("power") is True
+    assert "power" not in executor.futures
+
+
+class Report(str, enum.Enum):  # noqa: UP042 - the str() of a StrEnum is its value
+    """The keys of reports, as many apps write them."""
+
+    MAY = "may"
+
+
+def test_a_key_may_be_the_id_of_another_job(executor: Executor, gate: Gate) -> None:
+    first = executor.submit_stored("first", gate)
+    gate.await_arrival()
+    second = executor.submit_stored(first.id, pow, 2, 5)
+    second.result(WAIT)
+    during = record_of(executor, first.id)
+    gate.open()
+    executor.drain(WAIT)
+
+    assert during.id == record_of(executor, first.id).id == second.id
+    executor.futures.pop(first.id)
+    assert record_of(executor, first.id).id == first.id
+
+
+class Signing(DefaultJSONProvider):
+    """A JSON provider that needs an app context."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Write the app's name, too."""
+        return super().dumps([current_app.name, obj], **kwargs)
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Read what an app of this name has written."""
+        name, value = super().loads(s, **kwargs)
+        return value if name == current_app.name else None
+
+
+class Leaving(DefaultJSONProvider):
+    """A JSON provider that cannot write anything."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Leave."""
+        raise SystemExit
