@@ -98,6 +98,7 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
 
         :raises TypeError: if *app* is no Flask app
         :raises InvalidSetting: if a config key has a value that it cannot have
+        :raises ImportError: if a package that the config needs is not installed
         :raises AlreadyInitialised: if the app has an executor of this name
         """
         if has_request_context():
@@ -113,6 +114,10 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
                 "or give another one a name of its own: Executor(app, name='mail')"
             )
         settings = Settings.from_app(app, self.name)
+        if settings.store is not None:
+            from .records.urls import check_url  # noqa: PLC0415 - needs SQLAlchemy
+
+            check_url(settings.store, f"{settings.prefix}STORE")
         served = self._serve(app, settings)
         app.extensions[f"{self.name}executor"] = self  # where Flask-Executor 1.0 has it
         if settings.push_request_context:
@@ -227,7 +232,7 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
 
     @property
     def records(self) -> Records:
-        """What is known of the current app's jobs."""
+        """What is known of the current app's jobs, with ``EXECUTOR_STORE`` in all processes."""
         from .records.face import Records  # noqa: PLC0415 - few apps need it
 
         here = self._here()
@@ -271,6 +276,11 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
         check_around(fn)
         self._around.append(fn)
         return fn
+
+    @property
+    def apps(self) -> list[Flask]:
+        """The apps that it was initialised for and that still exist, in no order."""
+        return list(self._apps)
 
     def stats(self) -> Stats:
         """The counts of the current app's jobs; they always add up."""

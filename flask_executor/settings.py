@@ -51,6 +51,7 @@ class Settings:
     dask_address: str | None = None
     mp_context: str | None = None
     max_tasks_per_child: int | None = None
+    store: str | None = None
     store_ttl: float = 86400
     store_errors: str = "text"
     store_records: str = "stored"
@@ -235,6 +236,12 @@ def _address_or_none(value: object) -> str | None:
     raise ValueError("the address of a scheduler, such as 'tcp://127.0.0.1:8786', or None")
 
 
+def _url_or_none(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value):
+        return value  # `check_url` reads it. A URL is not shown here: it may hold a password.
+    raise ValueError("the URL of a database, such as 'sqlite:///jobs.db', or None")
+
+
 def _start_method_or_none(value: object) -> str | None:
     if value is None:
         return None
@@ -346,6 +353,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "dask_address": _address_or_none,
     "mp_context": _start_method_or_none,
     "max_tasks_per_child": _count_or_none,
+    "store": _url_or_none,
     "store_ttl": _seconds_above_0,
     "store_errors": _one_of("text", "type"),
     "store_records": _one_of("stored", "all"),

@@ -15,6 +15,7 @@ from flask_executor.jobs.item import WorkItem
 from flask_executor.jobs.outcome import Outcome
 from flask_executor.jobs.retry import Retrying
 from flask_executor.queue.workers import Worker, current_worker
+from flask_executor.records import shared, writer
 from flask_executor.runners.blocked import wait_in_worker
 from flask_executor.runners.ending import end_job
 from flask_executor.runners.retrying import end_waiting, goes_on
@@ -39,6 +40,14 @@ LOCKS = {
     "mailbox of the loop": "host.loop._running.mailbox._lock",
     "stored futures": "futures._lock",
 }
+
+
+# Databases of records
+
+
+def wait_long_for_databases() -> None:
+    """Take no database to be away because the machine is busy, in this process."""
+    shared._CLAIM = writer._SILENCE = 60.0
 
 
 # The app's part of an executor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from ..aio.mailbox import Mailbox
-from ..jobs.foreign import waiter_of_stored
+from .awaited import submit_awaited
 from .mapping import Mapper
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class Submitter(Mapper):
         :raises NoRunningLoop: if the calling thread runs no event loop
         """
         mailbox = Mailbox.of_running_loop()  # Without a loop, it raises before the job starts.
-        future = self._here().submit(fn, args, kwargs, self._options, may_hold=True)
-        waiter = waiter_of_stored(future, mailbox)
+        waiter = submit_awaited(self._here(), fn, args, kwargs, self._options, mailbox=mailbox)
         if self._options.group is not None:
             self._options.group.add_waiter(waiter)
         return waiter

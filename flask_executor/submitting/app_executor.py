@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..aio.loop import LoopThread
     from ..context.scope import Scope
     from ..events.waiting import Event
+    from ..jobs.collection import Elsewhere
     from ..runners.host import AppHost
     from ..runners.transitions import Call
     from ..stats import Stats
@@ -49,8 +50,11 @@ class AppExecutor:
     ) -> None:
         self.executor = executor
         self.host: AppHost = host
-        max_length = host.settings.futures_max_length
-        self.futures = FutureCollection(max_length, on_drop=host.notice_dropped)
+        self.futures = FutureCollection(
+            host.settings.futures_max_length,
+            on_drop=host.notice_dropped,
+            elsewhere=_elsewhere(host),
+        )
         self._default_callbacks = default_callbacks
         self._inherited: AppHost | None = None  # in a forked process
         self._is_config_checked = False
@@ -70,7 +74,7 @@ class AppExecutor:
         for item in {*known(self._inherited.queue), *stored}:
             if item.future is not None:
                 leave_to_parent(item.future, _inherited(item))
-        after_fork(self.futures, None)
+        after_fork(self.futures, _elsewhere(self.host))
 
     def stats(self) -> Stats:
         """The counts of the app's jobs; they add up at any moment."""
@@ -86,22 +90,26 @@ class AppExecutor:
         wait: float | None = _BY_OPTIONS,
         may_hold: bool = False,
         scope: Scope | None = None,
+        event: Event | None = None,
+        on_claimed: Callable[[JobFuture[Any]], object] | None = None,
     ) -> JobFuture[T]:
         """Make a job of the call and put it in the queue; by default it sees what is here now.
 
         :param wait: seconds to wait here for room in the queue; None for no limit; if not given,
             the ``queue_timeout`` of the options, or 0
         :param may_hold: whether to have the job itself wait for that, and not the caller
+        :param scope: what the job sees instead
+        :param event: the event that the option *after* names, if the caller has it
+        :param on_claimed: called with the future of a new job before the job can start
         """
         is_coroutine = check_function(fn)
         if kwargs and not OPTION_NAMES.isdisjoint(kwargs):
             check_keywords(fn, kwargs)
         if isinstance(fn, JobFunction):
             options = options.over(fn.job_options)
-        event = None
         if options is not NO_OPTIONS:
             options.check_complete()
-            event = event_of(options.after)
+            event = event or event_of(options.after)
         if not self._is_config_checked:
             self._check_config()
         host = self.host
@@ -119,7 +127,7 @@ class AppExecutor:
         if wait is _BY_OPTIONS:
             wait = options.queue_timeout or 0
         call = (future, fn, args, kwargs)
-        return self._put(item, call, options, event, wait=wait, may_hold=may_hold)
+        return self._put(item, call, options, event, on_claimed, wait=wait, may_hold=may_hold)
 
     def _put(
         self,
@@ -127,6 +135,7 @@ class AppExecutor:
         call: Call,
         options: OptionValues,
         event: Event | None,
+        on_claimed: Callable[[JobFuture[Any]], object] | None,
         *,
         wait: float | None,
         may_hold: bool,
@@ -156,6 +165,8 @@ class AppExecutor:
                     return stored
             if options is not NO_OPTIONS and options.group is not None:
                 options.group.add(call[0])
+            if on_claimed is not None:
+                on_claimed(call[0])
             if is_bounded and not may_hold:
                 dispatch.room.reserve(item, wait, is_delayed=is_delayed)
                 dispatch.check_open()
@@ -219,6 +230,11 @@ class AppExecutor:
         else:
             item.args = (item.name, item.timeout, fn, *item.args)
             item.fn, item.timeout = call_coroutine_function, None
+
+
+def _elsewhere(host: AppHost) -> Elsewhere | None:
+    """What knows the jobs of other processes: the store, if there is one."""
+    return None if host.settings.store is None else host.recorder.store
 
 
 def _inherited(item: WorkItem) -> InheritedJob:

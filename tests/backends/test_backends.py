@@ -776,6 +776,34 @@ def wait_until(is_true: Callable[[], bool]) -> None:
     raise AssertionError
 
 
+def test_the_database_gets_the_records_of_every_backend(
+    app: Flask,
+    settings: dict[str, object],
+    backend: Backend,
+    executors: MakeExecutor,
+    tmp_path: Path,
+) -> None:
+    store = f"sqlite:///{tmp_path / 'jobs.db'}"
+    executor, other = (
+        executors(app, store=store, **settings),
+        executors(Flask(app.name), store=store),
+    )
+
+    executor.submit_stored("works", remote_app.power, 7)
+    executor.submit_stored("reports", remote_app.report_at_length, 3)
+    executor.submit_stored("fails", remote_app.fail).exception(WAIT)
+    executor.drain(WAIT)
+    executor.records.counts()
+    works, reports, fails = (other.records.get(key) for key in ("works", "reports", "fails"))
+
+    assert (works.state, works.result) == ("succeeded", 49)
+    assert works.submitted_at <= works.started_at <= works.ended_at
+    assert (fails.error.type, fails.error.message) == ("LookupError", "on purpose")
+    assert "in fail" in fails.error.traceback
+    if backend.carries("[`future.progress`]") and backend.type != "tests.remote_app:loky":
+        assert (reports.progress.done, reports.progress.message) == (1, "xxx")
+
+
 @pytest.mark.parametrize("job", [remote_app.report_progress, remote_app.report_progress_later])
 @but_for("inline")
 def test_progress_follows_a_running_job_as_the_table_says(

@@ -1,4 +1,4 @@
-"""Records of jobs, in memory."""
+"""Records of jobs: in memory, and in a database of one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import os
 import socket
 import threading
 import weakref
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from flask import Flask, current_app
 from flask.json.provider import DefaultJSONProvider
 
-from flask_executor import DuplicateKey, Executor, QueueFull, Retry, current_job
+from flask_executor import DuplicateKey, Executor, QueueFull, Retry, WaitTimeout, current_job
 from flask_executor.records import JobRecord, RecordedError, Spread
 from flask_executor.records.history import Ended, Ends, Times, minutes_of
 from tests.support import WAIT, Gate, MakeExecutor
@@ -38,8 +39,10 @@ def report(rows: int) -> int:
     return rows
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, app: Flask, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        app.config["EXECUTOR_STORE"] = f"sqlite:///{tmp_path / 'jobs.db'}"
     return str(request.param)
 
 
@@ -53,6 +56,19 @@ def any_executor(
     store: str, app: Flask, executors: MakeExecutor, request: pytest.FixtureRequest
 ) -> Executor:
     return executors(app, type=request.param)
+
+
+@pytest.fixture
+def shared(app: Flask, executors: MakeExecutor, tmp_path: Path) -> Executor:
+    """An executor with a database, in SQLite."""
+    app.config["EXECUTOR_STORE"] = f"sqlite:///{tmp_path / 'jobs.db'}"
+    return executors(app)
+
+
+@pytest.fixture
+def elsewhere(shared: Executor, app: Flask, executors: MakeExecutor) -> Executor:
+    """An executor that sees the jobs of `shared` as another process does."""
+    return executors(Flask(app.name), store=app.config["EXECUTOR_STORE"])
 
 
 def finish(executor: Executor) -> None:
@@ -594,10 +610,111 @@ def test_a_forgotten_key_is_free(executor: Executor) -> None:
     assert "power" not in executor.futures
 
 
+def test_a_key_that_another_process_has_freed_can_be_used_again(
+    app: Flask, executors: MakeExecutor, tmp_path: Path
+) -> None:
+    app.config["EXECUTOR_STORE"] = f"sqlite:///{tmp_path / 'jobs.db'}"
+    executor = executors(app)
+    elsewhere = executors(Flask("app"), store=app.config["EXECUTOR_STORE"])  # as another process
+    first = executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+    with pytest.raises(DuplicateKey):
+        executor.submit_stored("power", pow, 3, 2)
+    same = executor.options(key="power", on_duplicate="return").submit(pow, 3, 2)
+    other = elsewhere.futures.pop("power")
+    elsewhere.records.counts()  # waits until the key is free
+    second = executor.submit_stored("power", pow, 3, 2)
+
+    assert same is first
+    assert other.result(WAIT) == 32
+    assert second.result(WAIT) == 9
+    assert executor.futures.get("power") is second
+
+
+def test_results_are_read_elsewhere_if_the_app_leaves_json_as_it_is(
+    app: Flask, shared: Executor, elsewhere: Executor
+) -> None:
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    result = {"\xe9": ["\u20ac", "\N{PARTY POPPER}", '"\\n\xfc', "\ud800"]}
+    shared.submit_stored("result", lambda: result)
+    finish(shared)
+
+    record = record_of(elsewhere, "result")
+    assert (record.result, record.result_missing) == (result, None)
+
+
 class Report(str, enum.Enum):  # noqa: UP042 - the str() of a StrEnum is its value
     """The keys of reports, as many apps write them."""
 
     MAY = "may"
+
+
+def test_the_member_of_an_enumeration_of_strings_is_a_key(
+    shared: Executor, elsewhere: Executor
+) -> None:
+    shared.submit_stored(Report.MAY, pow, 2, 5)
+    finish(shared)
+
+    for executor in (shared, elsewhere):
+        assert record_of(executor, Report.MAY).result == 32
+        assert record_of(executor, "may").key == "may"
+        assert executor.futures.result(Report.MAY, WAIT) == 32
+
+
+def test_a_wait_for_a_job_elsewhere_that_is_too_short_says_so(
+    shared: Executor, elsewhere: Executor, gate: Gate
+) -> None:
+    shared.submit_stored("waits", gate)
+    gate.await_arrival()
+    shared.records.counts()
+    ask = elsewhere.futures
+
+    for wait in (ask.result, ask.exception):
+        with pytest.raises(WaitTimeout, match=r"the job '\w+' of the process \d+ on .+ has not"):
+            wait("waits", 0)
+        with pytest.raises(ValueError, match="timeout is nan"):
+            wait("waits", float("nan"))
+    gate.open()
+    assert ask.result("waits", WAIT) is None
+
+
+def test_a_popped_key_is_free_at_once(shared: Executor) -> None:
+    for _ in range(20):
+        shared.submit_stored("power", pow, 2, 5)
+        assert shared.futures.pop("power").result(WAIT) == 32
+        assert shared.futures.get("power") is None
+        assert shared.futures.pop("power") is None
+
+
+def test_a_key_that_was_popped_elsewhere_is_free_at_once(
+    shared: Executor, elsewhere: Executor
+) -> None:
+    shared.submit_stored("power", pow, 2, 5)
+    finish(shared)
+
+    assert elsewhere.futures.pop("power").result(WAIT) == 32
+    assert elsewhere.futures.get("power") is None
+    assert elsewhere.records.get("power") is None
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_one_of_many_threads_that_pop_a_key_gets_the_future(
+    shared: Executor, elsewhere: Executor, is_elsewhere: bool
+) -> None:
+    executor = elsewhere if is_elsewhere else shared
+    for number in range(20):
+        key = f"power-{number}"
+        shared.submit_stored(key, pow, 2, 5)
+        finish(shared)
+        barrier = threading.Barrier(4)
+
+        def pop(key: str = key, barrier: threading.Barrier = barrier) -> Any:
+            barrier.wait(WAIT)
+            return executor.futures.pop(key)
+
+        with ThreadPoolExecutor(4) as pool:
+            popped = [each.result(WAIT) for each in [pool.submit(pop) for _ in range(4)]]
+        assert sum(each is not None for each in popped) == 1
 
 
 def test_a_key_may_be_the_id_of_another_job(executor: Executor, gate: Gate) -> None:
@@ -627,9 +744,125 @@ class Signing(DefaultJSONProvider):
         return value if name == current_app.name else None
 
 
+def test_a_json_provider_runs_in_a_context_of_its_app(
+    app: Flask, shared: Executor, elsewhere: Executor
+) -> None:
+    (other,) = elsewhere.apps
+    app.json, other.json = Signing(app), Signing(other)
+    shared.submit_stored("power", pow, 2, 5)
+    finish(shared)
+
+    for context in (nullcontext(), other.app_context()):
+        with context:
+            record = record_of(elsewhere, "power")
+        assert (record.result, record.result_missing) == (32, None)
+
+
 class Leaving(DefaultJSONProvider):
     """A JSON provider that cannot write anything."""
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         """Leave."""
         raise SystemExit
+
+
+def test_a_json_provider_that_exits_stops_no_record(
+    app: Flask, shared: Executor, elsewhere: Executor
+) -> None:
+    app.json = Leaving(app)
+    shared.submit_stored("one", pow, 2, 5)
+    finish(shared)
+    shared.submit_stored("two", pow, 2, 5)
+    finish(shared)
+
+    for key in ("one", "two"):
+        assert record_of(elsewhere, key).result_missing == "it is not JSON: SystemExit"
+
+
+def test_a_long_message_of_progress_is_cut_in_the_database(
+    shared: Executor, elsewhere: Executor
+) -> None:
+    future = shared.submit_stored("talks", lambda: current_job.progress(1, 2, "x" * 2**20))
+    finish(shared)
+
+    assert future.progress is not None
+    assert len(future.progress.message) == 2**20
+    progress = record_of(elsewhere, "talks").progress
+    assert progress is not None
+    assert progress.message == "x" * 10_000
+
+
+def test_a_key_that_was_replaced_elsewhere_is_that_of_the_new_job(
+    shared: Executor, elsewhere: Executor
+) -> None:
+    shared.submit_stored("power", pow, 2, 5).result(WAIT)
+    finish(shared)
+    elsewhere.options(key="power", on_duplicate="replace").submit(pow, 3, 2)
+    finish(elsewhere)
+
+    assert shared.futures.result("power", WAIT) == 9
+    assert shared.futures.pop("power").result(WAIT) == 9
+    assert elsewhere.futures.get("power") is None
+    assert shared.futures.get("power") is None
+
+
+def test_a_future_that_is_stored_here_is_found_without_the_database(
+    shared: Executor, tmp_path: Path
+) -> None:
+    future = shared.submit_stored("power", pow, 2, 5)
+    finish(shared)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    (tmp_path / "jobs.db").mkdir()
+    shared.shutdown()  # which closes the connections
+
+    assert shared.futures.get("power") is future
+
+
+def deep(depth: int) -> None:
+    if depth:
+        deep(depth - 1)
+    else:
+        raise ValueError("the reason")
+
+
+def test_the_end_of_a_long_traceback_is_recorded(
+    app: Flask, executors: MakeExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_executor.records.row._MAX_TRACEBACK", 1000)
+    app.config["EXECUTOR_STORE"] = f"sqlite:///{tmp_path / 'jobs.db'}"
+    executor = executors(app)
+    elsewhere = executors(Flask("app"), store=app.config["EXECUTOR_STORE"])  # as another process
+    executor.submit_stored("deep", deep, 50).exception(WAIT)
+    executor.shutdown()
+    error = record_of(elsewhere, "deep").error
+
+    assert error is not None
+    assert str(error.traceback).endswith("ValueError: the reason\n")
+
+
+FILES = Path("/proc/self/fd")
+
+
+def open_files() -> list[str]:
+    """The names of the files that this process has open."""
+    found = []
+    for each in FILES.iterdir():
+        with suppress(FileNotFoundError):  # It was closed meanwhile.
+            found.append(str(each.readlink()))
+    return found
+
+
+@pytest.mark.skipif(not FILES.exists(), reason="the system does not show open files")
+def test_records_can_be_read_after_shutdown_and_leave_nothing_open(
+    app: Flask, executors: MakeExecutor, tmp_path: Path
+) -> None:
+    file = tmp_path / "jobs.db"
+    executor = executors(app, store=f"sqlite:///{file}")
+    executor.submit_stored("power", pow, 2, 5)
+    executor.shutdown()
+    state = record_of(executor, "power").state
+    opened = open_files()
+
+    assert state == "succeeded"
+    assert [name for name in opened if name.startswith(str(file))] == []

@@ -32,6 +32,7 @@ DEFAULTS = {
     "EXECUTOR_DASK_ADDRESS": None,
     "EXECUTOR_MP_CONTEXT": None,
     "EXECUTOR_MAX_TASKS_PER_CHILD": None,
+    "EXECUTOR_STORE": None,
     "EXECUTOR_STORE_TTL": 86400,
     "EXECUTOR_STORE_ERRORS": "text",
     "EXECUTOR_STORE_RECORDS": "stored",
@@ -137,6 +138,8 @@ def test_a_named_executor_reads_keys_with_its_name_and_no_others(app: Flask) -> 
         ("EXECUTOR_LOOP_FACTORY", None, None),
         ("EXECUTOR_SHUTDOWN_TIMEOUT", "2.5", 2.5),
         ("EXECUTOR_SHUTDOWN_TIMEOUT", 0, 0),
+        ("EXECUTOR_STORE", "sqlite:///jobs.db", "sqlite:///jobs.db"),
+        ("EXECUTOR_STORE", None, None),
         ("EXECUTOR_STORE_TTL", "0.5", 0.5),
         ("EXECUTOR_STORE_TTL", 60, 60),
         ("EXECUTOR_STORE_ERRORS", "type", "type"),
@@ -214,6 +217,7 @@ def test_the_environment_can_set_every_kind_of_key(
             ("EXECUTOR_SHUTDOWN_TIMEOUT", value, "a number of seconds, 0 or more")
             for value in ("", "soon", -1, "-1", True, "nan", [])
         ),
+        *(("EXECUTOR_STORE", value, "'sqlite:///jobs.db'") for value in ("", 1, True, [])),
         *(
             ("EXECUTOR_STORE_TTL", value, "a number of seconds above 0")
             for value in (None, "", "soon", 0, "0", -1, True, "nan", "inf", [])
