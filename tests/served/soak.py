@@ -3,8 +3,8 @@
     python tests/served/soak.py --minutes 5
 
 A worker that is asked to end, with SIGTERM or after its --max-requests, has to run what it has
-accepted, or to say what it gives up. Only SIGKILL may cost a job without a word. The exit status is
-1 if a job is unaccounted for, or ran twice.
+accepted, or to say what it gives up. Only SIGKILL may cost a job without a word. The records in the
+database have to agree. The exit status is 1 if a job is unaccounted for, or ran twice.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,8 +64,9 @@ def main(args: list[str] | None = None) -> int:
     journal = (folder / "journal").read_text("utf-8").splitlines()
     (folder / "log").write_text(text := log.result(), "utf-8")
     tally = count(journal, load, text)
-    print_table(tally, load)
-    if tally.is_sound():
+    records = check_records(journal, read_records(folder / "jobs.db"), load.killed, tally)
+    print_table(tally, load, records)
+    if tally.is_sound() and not records.wrong:
         shutil.rmtree(folder)
         return 0
     print(f"\nThe journal of the jobs and the server's log are in {folder}")
@@ -84,6 +86,11 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--clients", type=int, default=12, help="threads that send requests")
     parser.add_argument("--kill-every", type=float, default=2, help="seconds between two kills")
+    parser.add_argument(
+        "--signal",
+        choices=["SIGTERM", "SIGKILL"],
+        help="kill with this only; by default, with both",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(args)
     if options.seconds is None:
@@ -115,6 +122,8 @@ def start(options: argparse.Namespace, folder: Path) -> subprocess.Popen[str]:
     )
     environment = os.environ | {
         "SOAK_JOURNAL": str(folder / "journal"),
+        "SOAK_EXECUTOR_STORE": f"sqlite:///{folder / 'jobs.db'}",
+        "SOAK_EXECUTOR_STORE_RECORDS": "all",
         "SOAK_EXECUTOR_TYPE": options.type,
         "SOAK_EXECUTOR_MAX_WORKERS": str(options.max_workers),
         "SOAK_EXECUTOR_MAX_PENDING": str(options.max_pending),
@@ -169,7 +178,7 @@ class Load:
 def press(load: Load, address: str, options: argparse.Namespace) -> None:
     """Send requests from many threads and kill workers, for as long as *options* say."""
     with ThreadPoolExecutor(options.clients + 1) as threads:
-        running = [threads.submit(kill, load, options.kill_every, random.Random(options.seed))]
+        running = [threads.submit(kill, load, options, random.Random(options.seed))]
         for number in range(options.clients):
             chance = random.Random(f"{options.seed}-{number}")
             running.append(threads.submit(send, load, address, chance))
@@ -204,14 +213,14 @@ def take(load: Load, response: httpx.Response) -> None:
         load.promised.update(answer.get("ids", ()))
 
 
-def kill(load: Load, interval: float, chance: random.Random) -> None:
+def kill(load: Load, options: argparse.Namespace, chance: random.Random) -> None:
     """End a worker now and then: mostly as an admin would, at times as the kernel does."""
-    while not load.is_over.wait(interval):
+    while not load.is_over.wait(options.kill_every):
         seen, load.seen = load.seen, set()
         if not seen:
             continue
         pid = chance.choice(sorted(seen))
-        name = chance.choice(["SIGTERM"] * 3 + ["SIGKILL"])
+        name = options.signal or chance.choice(["SIGTERM"] * 3 + ["SIGKILL"])
         if name == "SIGKILL":
             load.killed.add(pid)
         with suppress(ProcessLookupError):
@@ -229,6 +238,8 @@ class Tally:
     rows: Counter[str]
     run_twice: list[str]
     unaccounted: list[str]
+    ends: dict[str, str] = field(default_factory=dict)
+    """How each accepted job ended, by its id."""
 
     def is_sound(self) -> bool:
         """Whether there were jobs, and none is lost without a word, or doubled."""
@@ -245,15 +256,18 @@ def count(journal: Iterable[str], load: Load, log: str) -> Tally:
         pids[id_] = int(pid)
     given_up = read_given_up(log)
     rows: Counter[str] = Counter()
+    ends: dict[str, str] = {}
     unaccounted = [id_ for id_ in load.promised if "accepted" not in words.get(id_, ())]
     for id_, known in words.items():
         if "accepted" in known and "refused" not in known:
             end = end_of(known, pids[id_], load.killed, given_up)
             rows["accepted"] += 1
             rows[end] += 1
+            ends[id_] = end
             if end == "unaccounted":
                 unaccounted.append(f"{id_} of {pids[id_]}: {', '.join(known)}")
-    return Tally(rows, [id_ for id_ in words if words[id_].count("started") > 1], unaccounted)
+    run_twice = [id_ for id_ in words if words[id_].count("started") > 1]
+    return Tally(rows, run_twice, unaccounted, ends)
 
 
 def end_of(known: list[str], pid: int, killed: set[int], given_up: Counter[int]) -> str:
@@ -278,7 +292,55 @@ def read_given_up(log: str) -> Counter[int]:
     return given_up
 
 
-def print_table(tally: Tally, load: Load) -> None:
+@dataclass
+class Records:
+    """What the records in the database say of the jobs."""
+
+    states: Counter[str]
+    wrong: list[str]
+
+
+# The states that the record of a job may have, by its end. Of a process that was killed, the last
+# changes may not have been written.
+STATES = {
+    "finished": {"succeeded"},
+    "failed": {"failed"},
+    "cancelled": {"cancelled"},
+    "cancelled at shutdown": {"cancelled"},
+    "left running at shutdown": {"lost"},
+    "killed": {"lost", "none"},
+}
+
+
+def read_records(path: Path) -> dict[str, str]:
+    """The state of each record once all processes are gone, by the executor's id of the job."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT id, state, ended_at FROM flask_executor_jobs")
+        return {id_: state if ended_at else "lost" for id_, state, ended_at in rows}
+
+
+def check_records(
+    journal: Iterable[str], records: dict[str, str], killed: set[int], tally: Tally
+) -> Records:
+    """Compare the records with what the journal says of the jobs."""
+    states: Counter[str] = Counter()
+    wrong = []
+    for line in journal:
+        word, id_, pid = line.split()
+        end = tally.ends.get(id_)
+        if end is None or not word.startswith("is:"):
+            continue
+        state = records.get(word.removeprefix("is:"), "none")
+        states[state] += 1
+        expected = STATES.get(end, set())
+        if int(pid) in killed:
+            expected = expected | STATES["killed"]
+        if state not in expected:
+            wrong.append(f"{id_} of {pid}: {end}, and its record says {state}")
+    return Records(states, wrong)
+
+
+def print_table(tally: Tally, load: Load, records: Records) -> None:
     """Print it all, and which jobs it is that should not be there."""
     rows, answers = tally.rows, load.answers.copy()
     requests = answers.total()
@@ -294,6 +356,11 @@ def print_table(tally: Tally, load: Load) -> None:
         "  worker killed by SIGKILL": rows["killed"],
         "run twice": len(tally.run_twice),
         "unaccounted for": len(tally.unaccounted),
+        "in the records": records.states.total() - records.states["none"],
+        "  ended": sum(records.states[state] for state in ("succeeded", "failed", "cancelled")),
+        "  lost": records.states["lost"],
+        "without a record, killed": records.states["none"],
+        "wrong in the records": len(records.wrong),
         "requests": requests,
         "  200": answers.pop("200", 0),
         "  503": answers.pop("503", 0),
@@ -309,6 +376,8 @@ def print_table(tally: Tally, load: Load) -> None:
         print("run twice:", id_)
     for job in tally.unaccounted[:20]:
         print("unaccounted for:", job)
+    for job in records.wrong[:20]:
+        print("wrong in the records:", job)
 
 
 if __name__ == "__main__":

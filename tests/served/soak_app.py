@@ -2,7 +2,7 @@
 
 A line of the journal is a word, a job's id, and the process id of the server's worker that has the
 job. It is written by one call, so lines of several processes don't mix, and are there when one of
-them is killed.
+them is killed. The word "is:…" has the executor's own id of the job, which its record has, too.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def note(word: str, id_: str, pid: int) -> None:
 @job_submitted.connect
 def remember(_: Flask, job: JobInfo, args: tuple[Any, ...], **__: object) -> None:
     _ids[job.id] = args[:2]
+    note(f"is:{job.id}", *args[:2])
 
 
 @job_succeeded.connect

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.served.soak import Load, count
+from tests.served.soak import Load, check_records, count
 from tests.support import ROOT
 
 
@@ -24,6 +24,9 @@ def test_a_few_seconds_of_load_and_kills_leave_no_job_unaccounted_for(kind: str)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(table["accepted"]) > 0
     assert (table["unaccounted for"], table["run twice"]) == ("0", "0")
+    assert table["wrong in the records"] == "0"
+    recorded = int(table["in the records"]) + int(table["without a record, killed"])
+    assert recorded == int(table["accepted"])
 
 
 @pytest.mark.parametrize(
@@ -78,3 +81,27 @@ def test_a_job_that_was_refused_is_not_accounted_for() -> None:
 
     assert tally.rows == {"accepted": 1, "finished": 1}
     assert tally.is_sound()
+
+
+@pytest.mark.parametrize(
+    ("journal", "state", "killed", "is_right"),
+    [
+        ("accepted started finished", "succeeded", False, True),
+        ("accepted started finished", "running", False, False),
+        ("accepted started finished", "lost", False, False),
+        ("accepted started finished", "lost", True, True),
+        ("accepted started", "none", True, True),
+        ("accepted started", "succeeded", True, False),
+        ("accepted started failed", "succeeded", False, False),
+    ],
+)
+def test_the_records_have_to_agree_with_the_journal(
+    journal: str, state: str, killed: bool, is_right: bool
+) -> None:
+    lines = ["is:job a 1", *(f"{word} a 1" for word in journal.split())]
+    load = Load(killed={1} if killed else set())
+
+    found = check_records(lines, {"job": state}, load.killed, count(lines, load, log=""))
+
+    assert found.states == {state: 1}
+    assert (not found.wrong) == is_right
