@@ -26,7 +26,7 @@ run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (P
 
 # It keeps the compiled tests, even if others are not kept: to compile them takes a third of the time.
 quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in 20 seconds
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/promises $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/promises tests/board $(PYTEST_ARGS)
 
 test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k map')
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

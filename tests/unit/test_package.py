@@ -21,6 +21,7 @@ from tests.support import ROOT
 
 PACKAGE = ROOT / "flask_executor"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = [*PACKAGE.glob("board/static/*"), *PACKAGE.glob("board/templates/*")]
 
 # The rooms of the package: folders, and modules beside them. A module imports from its own room and
 # from those further up, also what it imports for type checkers only.
@@ -40,6 +41,7 @@ ROOMS = [
     {"runners"},
     {"submitting"},
     {"executor", "futures", "group", "job", "options", "testing"},
+    {"board"},
     {"__init__"},
 ]
 
@@ -128,7 +130,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     info = f"flask_executor-{version()}.dist-info"
     modules = {path.relative_to(ROOT).as_posix() for path in MODULES}
     metadata = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")}
-    assert names == modules | {"flask_executor/py.typed"} | metadata
+    files = {path.relative_to(ROOT).as_posix() for path in FILES}
+    assert {"html", "css", "js", "svg"} == {name.rpartition(".")[2] for name in files}
+    assert names == modules | files | {"flask_executor/py.typed"} | metadata
 
 
 @pytest.mark.slow
@@ -139,6 +143,7 @@ def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
 
     texts = {"README.md", "CHANGES.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml"}
+    texts |= {path.relative_to(ROOT).as_posix() for path in FILES}
     tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")}
     assert texts | tests <= names
 
