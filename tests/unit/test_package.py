@@ -40,7 +40,7 @@ ROOMS = [
     {"backends"},
     {"runners"},
     {"submitting"},
-    {"executor", "futures", "group", "job", "options", "testing"},
+    {"cli", "executor", "futures", "group", "job", "options", "testing"},
     {"board"},
     {"__init__"},
 ]
@@ -130,6 +130,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     info = f"flask_executor-{version()}.dist-info"
     modules = {path.relative_to(ROOT).as_posix() for path in MODULES}
     metadata = {f"{info}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")}
+    metadata.add(f"{info}/entry_points.txt")
     files = {path.relative_to(ROOT).as_posix() for path in FILES}
     assert {"html", "css", "js", "svg"} == {name.rpartition(".")[2] for name in files}
     assert names == modules | files | {"flask_executor/py.typed"} | metadata

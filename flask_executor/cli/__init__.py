@@ -1,0 +1,7 @@
+"""The command ``flask executor``."""
+
+from __future__ import annotations
+
+from .group import commands
+
+__all__ = ["commands"]
