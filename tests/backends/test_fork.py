@@ -576,3 +576,101 @@ with executor.group() as group:
 say(future.state)
 """
     assert sorted(run(program)) == ["['InheritedJob']", "child 8", "held ran", "succeeded"]
+
+
+METRICS = """
+from prometheus_client import CollectorRegistry
+from flask_executor.metrics import instrument
+
+registry = CollectorRegistry()
+instrument(executor, registry)
+
+def value(metric, **labels):
+    return registry.get_sample_value(f"flask_executor_{metric}", {"executor": "executor"} | labels)
+
+def gauges():
+    return [int(value(gauge)) for gauge in ("pending", "running", "workers")]
+
+executor.submit(hold)
+started.acquire()
+"""
+
+
+def test_the_gauges_of_a_child_count_its_own_jobs() -> None:
+    lines = run(
+        METRICS
+        + """
+def check():
+    say(*gauges())
+    executor.submit(pow, 2, 3).result(20)
+    executor.drain(20)
+    say(*gauges(), value("jobs_total", name="pow", state="succeeded"))
+
+say(*gauges())
+fork(check)
+executor.drain()
+say(*gauges(), value("jobs_total", name="hold", state="succeeded"))
+"""
+    )
+
+    assert lines[0] == "0 1 2"
+    assert sorted(lines[1:]) == ["0 0 2", "0 0 2 1.0", "0 0 2 1.0", "held ran"]
+
+
+# A job whose name takes a while to count, a fork meanwhile, and a job of the child.
+FORK_WHILE_COUNTING = """
+def check():
+    executor.submit(abs, -1).result(20)
+    executor.drain(20)
+    say(value("jobs_total", name="abs", state="succeeded"))
+
+def slow():
+    current_job.name = Slow("new")
+
+executor.submit(slow)
+started.acquire()
+fork(check)
+executor.drain()
+say(value("jobs_total", name="new", state="succeeded"))
+"""
+
+
+def test_a_child_counts_new_names_though_a_thread_was_adding_one_at_the_fork() -> None:
+    lines = run(
+        METRICS
+        + """
+class Slow(str):
+    # The label of a metric, whose text is asked for while the thread holds the lock.
+    def __str__(self):
+        started.release()
+        go_on.wait(20)
+        return str.__str__(self)
+"""
+        + FORK_WHILE_COUNTING
+    )
+
+    assert sorted(lines) == ["1.0", "1.0", "held ran"]
+
+
+def test_a_fork_waits_while_a_thread_counts_a_job_and_holds_a_lock_of_prometheus_client() -> None:
+    lines = run(
+        METRICS
+        + """
+forking = threading.Event()
+os.register_at_fork(before=forking.set)  # It is called before those that were registered earlier.
+
+class Slow(str):
+    # prometheus-client holds a lock while it looks for a label.
+    def __str__(self):
+        return self
+
+    def __hash__(self):
+        if sys._getframe(1).f_code.co_name == "labels" and not forking.is_set():
+            started.release()
+            forking.wait(20)
+        return str.__hash__(self)
+"""
+        + FORK_WHILE_COUNTING
+    )
+
+    assert sorted(lines) == ["1.0", "1.0", "held ran"]

@@ -40,7 +40,7 @@ ROOMS = [
     {"backends"},
     {"runners"},
     {"submitting"},
-    {"cli", "executor", "futures", "group", "job", "options", "testing"},
+    {"cli", "executor", "futures", "group", "job", "metrics", "options", "testing"},
     {"board"},
     {"__init__"},
 ]
