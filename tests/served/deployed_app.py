@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from a2wsgi import WSGIMiddleware
 from asgiref.wsgi import WsgiToAsgi
 from flask import Flask
 
@@ -74,6 +75,7 @@ def show_handler() -> str:
 
 
 asgi_app = WsgiToAsgi(app)
+a2wsgi_app = WSGIMiddleware(app)
 
 
 if __name__ == "__main__":

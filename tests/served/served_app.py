@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
 
+from a2wsgi import WSGIMiddleware
 from asgiref.wsgi import WsgiToAsgi
 from flask import Flask, Response, g, request
 
@@ -15,6 +16,7 @@ from flask_executor import Executor, JobFuture
 app = Flask(__name__)
 executor = Executor(app)
 asgi_app = WsgiToAsgi(app)
+a2wsgi_app = WSGIMiddleware(app)
 sent: list[str] = []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
+from a2wsgi import WSGIMiddleware
 from asgiref.wsgi import WsgiToAsgi
 from flask import Flask, request
 
@@ -13,6 +15,7 @@ app = Flask(__name__)
 app.config["EXECUTOR_ASYNC_VIEWS"] = True
 executor = Executor(app)
 asgi_app = WsgiToAsgi(app)
+a2wsgi_app = WSGIMiddleware(app)
 gate = asyncio.Event()
 sent: list[str] = []
 
@@ -43,5 +46,5 @@ async def show_sent() -> list[str]:
 
 @app.get("/hang")
 async def hang() -> None:
-    app.logger.warning("The view hangs.")
+    sys.stderr.write("The view hangs.\n")  # a2wsgi has the app's log on standard output
     await asyncio.Event().wait()

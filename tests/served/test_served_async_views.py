@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -18,6 +18,8 @@ SERVERS = {
     "--graceful-timeout 1 served_async_views:app",
     "uvicorn": "uvicorn --port 0 --reset-contextvars --timeout-graceful-shutdown 1 "
     "served_async_views:asgi_app",
+    "a2wsgi": "uvicorn --port 0 --reset-contextvars --timeout-graceful-shutdown 1 "
+    "served_async_views:a2wsgi_app",
 }
 
 
@@ -32,8 +34,8 @@ def test_a_served_view_answers_before_the_coroutine_job_it_leaves_behind(server)
     assert (before, after) == ([], ["sent for Ada"])
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_a_server_that_is_stopped_while_a_view_hangs_ends_without_noise(server):
+def stop_while_a_view_hangs(server: str) -> tuple[Future[httpx.Response], str]:
+    """The answer that the client gets, and the log of the server, which ends."""
     with start(SERVERS[server], APPS) as process, ThreadPoolExecutor(2) as threads:
         try:
             url = ADDRESS.search(read_to_address(process.stderr))[0]
@@ -45,12 +47,25 @@ def test_a_server_that_is_stopped_while_a_view_hangs_ends_without_noise(server):
         finally:
             stop(process)
         log = rest_of_log.result()
-        error = answer.exception()
-
-    assert isinstance(error, httpx.RemoteProtocolError)
     assert process.returncode in {0, -signal.SIGTERM}, log
+    return answer, log
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
+def test_a_server_that_is_stopped_while_a_view_hangs_ends_without_noise(server):
+    answer, log = stop_while_a_view_hangs(server)
+
+    assert isinstance(answer.exception(), httpx.RemoteProtocolError)
     noise = ("Traceback", "was never", "Task was destroyed", "loop is closed", "CancelledError")
     assert [each for each in noise if each in log] == [], log
+
+
+def test_a_server_ends_although_a_view_hangs_in_a_thread_of_a2wsgi():
+    answer, log = stop_while_a_view_hangs("a2wsgi")
+
+    # Uvicorn cancels the request, and says so.
+    assert answer.result().status_code == 500
+    assert log.count("Traceback") == 1, log
 
 
 def test_a_process_that_exits_while_a_view_hangs_cancels_it_and_ends():

@@ -18,6 +18,7 @@ SERVERS = {
     "werkzeug": "flask --app served_app run --port 0",
     "gunicorn": "gunicorn -k gthread --threads 2 -b 127.0.0.1:0 --no-control-socket served_app:app",
     "uvicorn": "uvicorn --port 0 --reset-contextvars served_app:asgi_app",
+    "a2wsgi": "uvicorn --port 0 --reset-contextvars served_app:a2wsgi_app",
 }
 
 

@@ -28,6 +28,7 @@ HANDLED = {
     "cheroot": "cheroot --bind SOCKET deployed_app:app",
     "flask run": "flask --app deployed_app run --host unix://SOCKET",
     "uvicorn": "uvicorn --uds SOCKET deployed_app:asgi_app",
+    "uvicorn with a2wsgi": "uvicorn --uds SOCKET deployed_app:a2wsgi_app",
     "uvicorn, which makes the app late": ("uvicorn --uds SOCKET --factory late_app:make_asgi_app"),
     "uvicorn in a script": "deployed_app uvicorn SOCKET",
 }
