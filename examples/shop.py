@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_executor import Executor, GroupTimeout, Retry
+from flask_executor import DuplicateKey, Executor, GroupTimeout, Retry
 
 app = Flask(__name__)
 app.config.setdefault("SQLALCHEMY_DATABASE_URI", "sqlite:///shop.sqlite")
@@ -109,7 +109,7 @@ def best_prices() -> ResponseReturnValue:
     return {item: min(price.result() for price in found) for item, found in prices.items()}
 
 
-# An import that must not run twice
+# An import that must not run twice at the same time
 
 
 def import_catalogue(name: str) -> int:
@@ -121,10 +121,12 @@ def import_catalogue(name: str) -> int:
 
 @app.post("/imports/<name>")
 def start_import(name: str) -> ResponseReturnValue:
-    """Start an import. If it runs already, answer for the one that runs."""
-    job = executor.options(key=f"import {name}", on_duplicate="return").submit(
-        import_catalogue, name
-    )
+    """Start an import, unless it runs already."""
+    one_at_a_time = executor.options(key=f"import {name}", on_duplicate="replace")
+    try:
+        job = one_at_a_time.submit(import_catalogue, name)
+    except DuplicateKey:
+        abort(409, "this import is running")
     return {"id": job.id, "state": job.state}, 202
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import ROOT, WAIT, at_once
+from tests.support import ROOT, WAIT, Gate, at_once
 
 
 @pytest.fixture
@@ -52,14 +52,22 @@ def test_prices_are_asked_for_at_the_same_time(shop: Any) -> None:
     assert client.get("/prices?item=tea&item=boat").status_code == 404
 
 
-def test_an_import_runs_once(shop: Any) -> None:
-    def start() -> str:
-        return str(shop.app.test_client().post("/imports/catalogue").json["id"])
+def test_an_import_does_not_run_twice_at_the_same_time(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
 
-    ids = at_once(*[start] * 8)
+    def start() -> int:
+        return int(shop.app.test_client().post("/imports/catalogue").status_code)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shop, "import_catalogue", gate)
+        assert sorted(at_once(*[start] * 8)) == [202, *[409] * 7]
+        gate.open()
+        shop.executor.drain(WAIT)
+    assert start() == 202
     shop.executor.drain(WAIT)
 
-    assert len(set(ids)) == 1
-    assert shop.executor.stats().submitted == 1
+    assert shop.executor.stats().submitted == 2
     assert shop.app.test_client().get("/imports/catalogue").json == {"state": "succeeded"}
     assert shop.app.test_client().get("/imports/other").status_code == 404
