@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv$(patsubst python%,-%,$(filter-out python python3,$(notdir $(PYTHON))))
 # More requirements for a new environment, say WITH='flask[async]==3.0.*'.
 WITH ?=
+APP ?= examples/async_app
 PORT ?= 5000
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -13,6 +14,7 @@ BENCH_ARGS ?=
 BIN := $(VENV)/bin
 # Twice quiet: errors are still shown.
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+BIND := import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))).close()
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -21,8 +23,10 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (PORT=…)
-	$(BIN)/flask --app examples/async_app run --host 127.0.0.1 --port $(PORT)
+run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (APP=examples/mandelbrot, PORT=5001)
+	@$(BIN)/python -c '$(BIND)' $(PORT) 2>/dev/null || { \
+	  echo "Port $(PORT) cannot be used; perhaps another program has it. Try: make run PORT=5001" >&2; exit 1; }
+	$(BIN)/flask --app $(APP) run --host 127.0.0.1 --port $(PORT)
 
 # It keeps the compiled tests, even if others are not kept: to compile them takes a third of the time.
 quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in 20 seconds
@@ -69,11 +73,6 @@ $(VENV)/made: pyproject.toml
 	@echo "Making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --upgrade pip
-	@touch $@
-
-$(VENV)/with-run: $(VENV)/made
-	@echo "Installing the package into $(VENV)"
-	@$(PIP) install --editable . $(WITH)
 	@touch $@
 
 $(VENV)/with-%: $(VENV)/made

@@ -91,7 +91,10 @@ def test_a_stored_job_is_found_by_later_requests(client, pipe):
     assert client.get("/jobs/report/state").text == "succeeded"
 
 
-def test_the_example_is_served_as_make_run_does():
+def test_the_example_is_served_as_make_run_does(monkeypatch, tmp_path):
+    for prefix in ("", "PROCESSES_", "REPORTS_"):
+        monkeypatch.setenv(f"FLASK_{prefix}EXECUTOR_STORE", f"sqlite:///{tmp_path}/jobs.db")
+    monkeypatch.setenv("FLASK_LOG_FILE", str(tmp_path / "jobs.log"))
     with served("flask --app examples/async_app run --port 0", ROOT) as client:
         page = client.get("/")
         answer = client.get("/await-job")
