@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import shutil
 import subprocess
@@ -10,40 +9,16 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from werkzeug.local import LocalProxy
 
 import flask_executor
+from tests.rooms import BOXES, MODULES, PACKAGE, PICTURE, ROOMS, draw, imports, room_of
 from tests.support import ROOT
 
-PACKAGE = ROOT / "flask_executor"
-MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = [*PACKAGE.glob("board/static/*"), *PACKAGE.glob("board/templates/*")]
-
-# The rooms of the package: folders, and modules beside them. A module imports from its own room and
-# from those further up, also what it imports for type checkers only.
-ROOMS = [
-    {"exceptions"},
-    {"messages"},
-    {"signals", "settings", "stats"},
-    {"threads"},
-    {"context"},
-    {"events"},
-    {"aio"},
-    {"jobs"},
-    {"records"},
-    {"remote"},
-    {"queue"},
-    {"backends"},
-    {"runners"},
-    {"submitting"},
-    {"cli", "executor", "futures", "group", "job", "metrics", "options", "testing"},
-    {"board"},
-    {"__init__"},
-]
 
 
 def test_all_lists_every_public_name() -> None:
@@ -67,8 +42,8 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_module_imports_from_its_own_room_and_those_before_it(path: Path) -> None:
-    name = path.relative_to(PACKAGE).with_suffix("").parts
-    room = next((n for n, names in enumerate(ROOMS) if name[0] in names), None)
+    name = room_of(path)
+    room = next((n for n, names in enumerate(ROOMS) if name in names), None)
     assert room is not None, f"say in ROOMS where {path.name} belongs"
 
     allowed = set().union(*ROOMS[: room + 1])
@@ -105,6 +80,31 @@ def test_imports_of_a_module_in_a_folder_are_read(tmp_path: Path) -> None:
     path.write_text("from .loop import Loop\nfrom ..jobs import future\nfrom .. import signals")
 
     assert list(imports(path, folder=("aio",))) == [(1, "aio"), (2, "jobs"), (3, "signals")]
+
+
+def test_the_picture_shows_each_room_and_the_imports_as_they_are() -> None:
+    rooms = [room for box in BOXES for room in sorted(box.rooms)]
+
+    assert sorted(rooms) == sorted(set().union(*ROOMS) - {"__init__"})
+    assert PICTURE.read_text("utf-8") == draw(), "run tests/rooms.py"
+
+
+def test_the_import_leaves_out_what_few_apps_need() -> None:
+    code = "import sys, flask_executor; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    few_need = {
+        "flask_executor.records",
+        "flask_executor.board",
+        "flask_executor.cli",
+        "flask_executor.metrics",
+        "flask_executor.remote.worker",
+        "sqlalchemy",
+        "prometheus_client",
+        "rich",
+        "dask",
+    }
+    assert few_need.isdisjoint(done.stdout.split())
 
 
 @pytest.fixture(scope="module")
@@ -147,28 +147,6 @@ def test_the_sdist_holds_all_that_a_packager_needs(dist: Path) -> None:
     texts |= {path.relative_to(ROOT).as_posix() for path in FILES}
     tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")}
     assert texts | tests <= names
-
-
-def imports(path: Path, folder: tuple[str, ...] | None = None) -> Iterator[tuple[int, str]]:
-    """The lines on which a module imports from this package, and from which room.
-
-    :param folder: the names of the folders that it is in; None for the real ones
-    """
-    if folder is None:
-        folder = path.relative_to(PACKAGE).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ["flask_executor", *folder][: len(folder) + 2 - node.level] if node.level else []
-            base += node.module.split(".") if node.module else []
-            names = [[*base, alias.name] for alias in node.names]
-        else:
-            continue
-        for top, *rest in names:
-            if top == "flask_executor":
-                is_room = rest and any(rest[0] in names for names in ROOMS)
-                yield node.lineno, rest[0] if is_room else "__init__"
 
 
 def version() -> str:
