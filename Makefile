@@ -18,7 +18,7 @@ BIND := import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run quick test coverage lint format types bench build dev clean
+.PHONY: help run quick test coverage lint format types bench docs build dev clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ types: $(VENV)/with-typing ## Check the types with mypy and pyright
 bench: $(VENV)/with-bench ## Run the benchmarks, write docs/benchmarks.md (BENCH_ARGS=--help)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
+docs: $(VENV)/with-docs ## Build the documentation into docs/_build and check its links
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 build: $(VENV)/with-test ## Build the sdist and the wheel into dist/
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
@@ -63,7 +66,7 @@ build: $(VENV)/with-test ## Build the sdist and the wheel into dist/
 dev: $(VENV)/with-dev ## Make an environment with all the tools, for your editor
 
 clean: ## Remove environments, builds and caches
-	rm -rf .venv .venv-* dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* dist docs/_build htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is made anew when pyproject.toml has changed; its with-… files say what it has.

@@ -33,7 +33,13 @@ __all__ = ["RecordedJob", "failing_jobs_raise", "recorded_jobs"]
 
 @dataclass(frozen=True, slots=True)
 class RecordedJob:
-    """A job as it was submitted."""
+    """A job as it was submitted.
+
+    :param fn: the function
+    :param args: its positional arguments
+    :param kwargs: its keyword arguments
+    :param future: the future of the job
+    """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
@@ -87,7 +93,8 @@ def failing_jobs_raise(executor: Executor) -> Generator[None]:
     If the block itself raises, there is no wait: its exception gets a note that names the jobs that
     have failed by then. In an async test, await `drain_async` at the end of the block.
 
-    :raises ExceptionGroup: if there are such failures, with all of them
+    :raises ExceptionGroup: if there are such failures, with all of them; if one of them is no
+        `Exception`, as `asyncio.CancelledError`, the group is a `BaseExceptionGroup`
     """
     _check_executor("failing_jobs_raise", executor)
     futures: list[JobFuture[Any]] = []

@@ -43,7 +43,10 @@ def _complaints_about(key: str, prefix: str, known: Collection[str]) -> Iterator
     if close:
         yield f"{key} is not a config key; did you mean {prefix}{close[0]}?"
     else:
-        yield f"{key} is not a config key of an executor; docs/configuration.md lists the keys"
+        yield (
+            f"{key} is not a config key of an executor; "
+            "the documentation lists the keys under Configuration"
+        )
 
 
 def _name_in(rest: str, known: Collection[str]) -> str:

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from flask import Flask, g, request
 
 from flask_executor import Executor, current_job, job_succeeded
+from flask_executor.board import board
+from flask_executor.cli import commands
+from flask_executor.metrics import instrument
 from flask_executor.testing import failing_jobs_raise, recorded_jobs
 from tests import remote_app
+from tests.served.terminals import run_in_terminal
 from tests.support import ROOT, WAIT, Gate, MakeExecutor, at_once
 
-ROW = re.compile(r"^\| `(.+?)` \|", re.MULTILINE)
-MESSAGES = ROW.findall((ROOT / "docs/mistakes.md").read_text())
+# The message of a row, and the class of the exception if the second column begins with one.
+ROW = re.compile(r"^\| `(.+?)` \|(?: `(\w+)`:)?", re.MULTILINE)
+CLASSES = dict(ROW.findall((ROOT / "docs/mistakes.md").read_text()))
+MESSAGES = list(CLASSES)
+
+FILE = "sqlite:///jobs.db"  # It is not opened.
+NO_FILE = "sqlite:////dev/null/jobs.db"
 
 Mistake = Callable[[Flask, MakeExecutor], object]
 
@@ -96,6 +109,23 @@ def another_app(app: Flask, make: MakeExecutor) -> None:
         executor.submit(double, 1)
 
 
+def in_two_processes(make: MakeExecutor, job: Callable[[], Any], *, is_lost: bool = False) -> None:
+    """Ask for the result of *job* of another executor, which shares a database with the first."""
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/jobs.db"
+        other, here = (make(Flask("shop"), store=url, shutdown_timeout=0) for _ in range(2))
+        future = other.submit_stored("key", job)
+        if is_lost:
+            other.shutdown()
+        else:
+            future.exception(WAIT)
+        try:
+            here.futures.result("key", WAIT)
+        finally:
+            for each in (here, other):
+                each.shutdown()
+
+
 def taken_key(app: Flask, make: MakeExecutor) -> None:
     executor = make(app)
     executor.submit_stored("key", double, 1)
@@ -133,6 +163,12 @@ def shut_down(app: Flask, make: MakeExecutor) -> None:
     executor.submit(double, 1)
 
 
+def shut_down_without_database(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app, store=NO_FILE)
+    executor.submit_stored("key", double, 1)
+    executor.shutdown()
+
+
 def with_block(app: Flask, make: MakeExecutor) -> None:
     executor = make(app)
 
@@ -167,6 +203,22 @@ def result_on_a_loop(app: Flask, make: MakeExecutor) -> None:
     in_view(app, view)
 
 
+def plain_group_on_a_loop(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    async def view() -> str:
+        with executor.group() as group:
+            group.options(delay=0.05).submit(double, 1)
+        return ""
+
+    in_view(app, view)
+
+
+def slow_group(app: Flask, make: MakeExecutor) -> None:
+    with make(app).group(timeout=0.01) as group:
+        group.options(delay=1000).submit(double, 1)
+
+
 # When the app starts
 
 
@@ -183,6 +235,12 @@ def late_key(app: Flask, make: MakeExecutor) -> None:
 def unnamed_key(app: Flask, make: MakeExecutor) -> None:
     app.config["EXECUTOR_TYPE"] = "inline"
     make(app, name="mail").submit(double, 1)
+
+
+def without_sqlalchemy(app: Flask, make: MakeExecutor) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "sqlalchemy", None)  # as if it were not installed
+        make(app, store=FILE)
 
 
 def twice(app: Flask, make: MakeExecutor) -> None:
@@ -254,6 +312,33 @@ def out_of_time(app: Flask, make: MakeExecutor) -> None:
 
 def dead_worker(app: Flask, make: MakeExecutor) -> None:
     make(app, type="process", max_workers=1).submit(remote_app.die).result(WAIT)
+
+
+def script_without_a_guard(*_: object) -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder, "shop.py").write_text(
+            "from flask import Flask\n"
+            "from flask_executor import Executor\n"
+            "app = Flask(__name__)\n"
+            "app.config.update(EXECUTOR_TYPE='process', EXECUTOR_MP_CONTEXT='spawn')\n"
+            "executor = Executor(app)\n"
+        )
+        Path(folder, "run.py").write_text(
+            "from shop import executor\nexecutor.submit(abs, 1).result()\n"
+        )
+        environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+        command = [sys.executable, "run.py"]
+        run = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=WAIT,
+            check=False,
+        )
+    assert "WorkerDied" in run.stderr
+    raise Told(run.stderr.partition("RuntimeError: ")[2])
 
 
 def circle(app: Flask, make: MakeExecutor) -> None:
@@ -351,6 +436,14 @@ def slow_result(app: Flask, make: MakeExecutor) -> None:
 # In the log
 
 
+def forgotten_commit(app: Flask, executors: MakeExecutor) -> None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    with Session(create_engine("sqlite://")) as session:
+        executors(app).options(after=session).submit(double, 1)
+
+
 def failing_callback(app: Flask, make: MakeExecutor) -> None:
     executor = make(app)
     executor.add_default_done_callback(lambda _: fail())
@@ -432,6 +525,61 @@ class Told(Exception):
     """A text that another process has shown."""
 
 
+# In the command
+
+
+def command(app: Flask, *arguments: str) -> None:
+    """Call `flask executor`, whose errors are raised."""
+    result = app.test_cli_runner().invoke(commands, arguments, standalone_mode=False)
+    assert result.exception is not None
+    raise result.exception
+
+
+def command_on_jobs(*arguments: str) -> Mistake:
+    def mistake(app: Flask, make: MakeExecutor) -> None:
+        with TemporaryDirectory() as folder:
+            executor = make(app, store=f"sqlite:///{folder}/jobs.db")
+            executor.submit_stored("ended", double, 1).result(WAIT)
+            executor.options(key="waits", delay=3600).submit(double, 1)
+            try:
+                command(app, *arguments)
+            finally:
+                executor.futures.cancel("waits")
+                executor.shutdown()
+
+    return mistake
+
+
+def command_of_a_named_executor(app: Flask, make: MakeExecutor) -> None:
+    make(app, name="mail")
+    command(app, "list")
+
+
+def command_without_a_store(app: Flask, make: MakeExecutor) -> None:
+    make(app)
+    command(app, "list")
+
+
+def watch_in_terminal(*, has_rich: bool, **environment: str) -> Mistake:
+    def mistake(*_: object) -> None:
+        with TemporaryDirectory() as folder:
+            if not has_rich:
+                Path(folder, "rich.py").write_text("raise ImportError")
+            Path(folder, "shop.py").write_text(
+                "from flask import Flask\n"
+                "from flask_executor import Executor\n"
+                "app = Flask('shop')\n"
+                "app.config['EXECUTOR_STORE'] = 'sqlite:///jobs.db'\n"
+                "Executor(app)\n"
+            )
+            given = environment | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+            command = ["-m", "flask", "--app", "shop", "executor", "watch"]
+            _, shown = run_in_terminal(command, Path(folder), columns=200, environment=given)
+        raise Told(shown.rpartition("Error: ")[2].strip())
+
+    return mistake
+
+
 # In tests
 
 
@@ -455,9 +603,29 @@ def failing_job(**settings: Any) -> Mistake:
     return mistake
 
 
+def board_answers(
+    authorize: Any = lambda: True, *, secret: str | None = "secret", **options: Any
+) -> Mistake:
+    """A request to a board that refuses it; the title of the refusal is raised."""
+
+    def mistake(app: Flask, make: MakeExecutor) -> None:
+        app.secret_key = secret
+        app.register_blueprint(board(make(app), authorize=authorize))
+        raise LookupError(app.test_client().delete("/api/jobs/x", **options).json["error"])
+
+    return mistake
+
+
+def database_of_the_board_away(app: Flask, make: MakeExecutor) -> None:
+    app.register_blueprint(board(make(app, store=NO_FILE), authorize=lambda: True))
+    raise LookupError(app.test_client().get("/api/jobs").json["error"])
+
+
 # Each mistake, and the beginning of the message in its row.
 MISTAKES: dict[str, Mistake] = {
-    "the executor has no app": lambda *_: Executor().submit(double, 1),
+    "the executor has no app yet; call executor.init_app(app), ": lambda *_: Executor().submit(
+        double, 1
+    ),
     "the executor serves several apps": two_apps,
     "<Executor of": another_app,
     "a value of the type … cannot be called; expected a function, and its arguments apart from it: "
@@ -478,7 +646,11 @@ MISTAKES: dict[str, Mistake] = {
         30  # type: ignore[call-overload]
     ),
     "the job … is inside @classmethod": lambda *_: Wrong.kind.submit(),
+    "retry is": lambda app, make: make(app).options(retry=3),  # type: ignore[arg-type]
     "there are no items": lambda app, make: make(app).map(double),  # type: ignore[call-overload]
+    "on_duplicate is for a job with a key, and map": lambda app, make: (
+        make(app).job(on_duplicate="return")(double).map([1])
+    ),
     "a key is for one job": lambda app, make: make(app).options(key="key").map(double, [1]),
     "no event loop": lambda app, make: make(app).submit_async(double, 1),
     "the function of the job … cannot": lambda app, make: make(app, type="process").submit(
@@ -491,6 +663,7 @@ MISTAKES: dict[str, Mistake] = {
     "'with executor:'": with_block,
     "submit() blocks": pool_opened_on_a_loop,
     "result() blocks": result_on_a_loop,
+    "the end of a group blocks": plain_group_on_a_loop,
     "the request has ended": body_after_the_request,
     "the upload was closed": upload_after_the_request,
     "… do not travel": g_in_another_process,
@@ -498,14 +671,19 @@ MISTAKES: dict[str, Mistake] = {
     "the job … has not ended within": out_of_time,
     "the job … raised SystemExit": raised_by(sys.exit),
     "the worker process … died": dead_worker,
+    "An attempt has been made": script_without_a_guard,
     "this would never end: the job … which": circle,
     "the job … cannot drain": drained_in_a_job,
     "current_job can only": lambda *_: current_job.id,
+    "done is": raised_by(lambda: current_job.progress(-1)),
+    "a value of the type … cannot be tracked": raised_by(lambda: current_job.track(200)),  # type: ignore[call-overload]
     "The view function did not return": forgotten_await,
+    "a group has not ended within": slow_group,
     "the job … has not ended after": slow_result,
     "Job … (…) failed and nobody": failing_job(),
     "Job … (…) failed": failing_job(propagate_exceptions=True),
     "Job … (…) ended, and its callback": failing_callback,
+    "Job … (…) was cancelled: the session": forgotten_commit,
     "Receiver": failing_receiver,
     "A teardown function": failing_teardown,
     "the function of the job …: the function": lambda app, make: make(app, type="process").submit(
@@ -516,10 +694,30 @@ MISTAKES: dict[str, Mistake] = {
         wait_for(make(app).submit(double, 1)),
     ),
     "EXECUTOR_MAX_WORKER is": misspelt_key,
+    "EXECUTOR_THREADS": lambda app, make: make(app, threads=3),
+    "EXECUTOR_MAX_WORKERS is": lambda app, make: make(app, max_workers="ten"),
     "EXECUTOR_TYPE was": late_key,
     "EXECUTOR_TYPE is not read": unnamed_key,
     "EXECUTOR_TYPE is '": lambda app, make: make(app, type="thred"),
-    "the app … has": twice,
+    "EXECUTOR_STORE is not the": lambda app, make: make(app, store="jobs.db"),
+    "EXECUTOR_STORE is the": lambda app, make: make(app, store="oracle://host/name"),
+    "EXECUTOR_STORE is a": lambda app, make: make(app, store="sqlite://"),
+    "EXECUTOR_STORE names": lambda app, make: make(app, store="postgresql+asyncpg://host/name"),
+    "the key is …; with": lambda app, make: make(app, store=FILE).submit_stored(7, double, 1),
+    "the key has": lambda app, make: make(app, store=FILE).submit_stored("7" * 256, double, 1),
+    "the job … failed with": lambda app, make: in_two_processes(make, fail),
+    "the result of the job … is": lambda app, make: in_two_processes(make, lambda: {1}),
+    "the process …, which had": lambda app, make: in_two_processes(
+        make, lambda: time.sleep(0.5), is_lost=True
+    ),
+    "the database of": lambda app, make: make(app, store=NO_FILE).records.counts(),
+    "The database of": lambda app, make: make(app, store=NO_FILE).submit_stored("7", double, 1),
+    "Shut down": shut_down_without_database,
+    "EXECUTOR_STORE needs the package": without_sqlalchemy,
+    "EXECUTOR_STORE needs the driver": lambda app, make: make(
+        app, store="postgresql+pg8000://host/name"
+    ),
+    "the app … has an": twice,
     "an executor is made": made_in_a_view,
     "EXECUTOR_EXIT_ON_SIGTERM": made_in_a_thread,
     "the job … returned a value": raised_by(returned_task),
@@ -533,8 +731,28 @@ MISTAKES: dict[str, Mistake] = {
     "nobody has iterated the results of map(": map_for_its_effects,
     "nobody has iterated the results of map_async(": map_async_for_its_effects,
     "Waiting for": slow_exit,
+    "EXECUTOR_STORE is not set": command_without_a_store,
+    "the app … has no executor …": command_of_a_named_executor,
+    "the app … has no executor;": lambda *_: command(Flask("app"), "list"),
+    "app …": command_on_jobs("show", "nope"),
+    "the job … has ended already": command_on_jobs("cancel", "ended"),
+    "the job … has not ended: ": command_on_jobs("forget", "waits"),
+    "the output of watch": command_on_jobs("watch"),
+    "watch cannot": watch_in_terminal(has_rich=True, TERM="dumb"),
+    "watch needs": watch_in_terminal(has_rich=False),
     "1 job failed": failure_in_a_test,
+    "board() was given …; expected": lambda *_: board("executor"),  # type: ignore[arg-type]
+    "board() was given two": lambda app, make: board(make(app), make(Flask("other"))),
+    "authorize is": lambda *_: board(Executor(), authorize=True),  # type: ignore[arg-type]
+    "authorize returned": board_answers(authorize=lambda: 1),
+    "Nobody may see": board_answers(authorize=None),
+    "Nothing can be changed": board_answers(secret=None),
+    "The request has no valid": board_answers(),
+    "Another site": board_answers(headers={"Sec-Fetch-Site": "cross-site"}),
+    "The records cannot": database_of_the_board_away,
     "recorded_jobs()": recorded_app,
+    "the executor has no app yet; call executor.init_app(app) b": lambda *_: instrument(Executor()),
+    "instrument()": lambda app, _: instrument(app),  # type: ignore[arg-type]
 }
 
 
@@ -553,13 +771,16 @@ def test_the_mistake_leads_to_the_message(
     app: Flask, executors: MakeExecutor, caplog: pytest.LogCaptureFixture, start: str
 ) -> None:
     texts: list[str] = []
+    classes = {""}
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG, app.name):
         warnings.simplefilter("always")
         try:
             MISTAKES[start](app, executors)
         except Exception as error:
             texts += [str(error), *getattr(error, "__notes__", [])]
+            classes.add(type(error).__name__)
     texts += [str(each.message) for each in caught] + [each.getMessage() for each in caplog.records]
     pattern = ".*".join(map(re.escape, row_of(start).split("…")))
 
     assert [text for text in texts if re.fullmatch(pattern, " ".join(text.split()))], texts
+    assert CLASSES[row_of(start)] in classes

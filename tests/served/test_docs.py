@@ -6,7 +6,8 @@ import ast
 import asyncio
 import doctest
 import importlib
-import inspect
+import importlib.util
+import json
 import logging
 import os
 import re
@@ -14,32 +15,63 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_overloads
+from typing import Any
 from unittest import mock
 
 import pytest
 from flask import Flask, request, request_started
 
 import flask_executor
-from flask_executor import Executor, exceptions, signals, testing
+from flask_executor import Executor, Progress, Retry, Stats, exceptions, metrics, signals, testing
+from flask_executor import board as board_module
+from flask_executor.records import JobRecord, Minute, ProcessRecord, RecordedError, Spread
 from flask_executor.settings import Settings
+from tests.served.terminals import run_in_terminal
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+HOWTO, REFERENCE = DOCS / "howto", DOCS / "reference"
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
+]
+# Pages without code that runs.
+TEXTS = [ROOT / name for name in ("CHANGES.md", "CONTRIBUTING.md", "SECURITY.md")]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+# These packages change their process for good.
+PAGES_APART = [HOWTO / name for name in ["opentelemetry.md", "prometheus.md", "sentry.md"]]
+# It needs an async driver: tests/integrations runs its examples.
+ASYNC_DATABASES = HOWTO / "async-databases.md"
 # There jobs, callbacks or teardown functions fail on purpose, and the log is to say so.
-PAGES_THAT_LOG_ERRORS = {"context.md", "errors.md"}
+PAGES_THAT_LOG_ERRORS = {"context.md", "errors.md", "logging.md", "long-jobs.md", "retries.md"}
+# Packages that only `make integrations` installs.
+PAGES_WITH_OTHER_PACKAGES = {"schedules.md": "apscheduler"}
+
+LANGUAGES = {"python", "pycon", "sh", "js", "html", "ini", "yaml", "docker", "text"}
+DIRECTIVES = {"{eval-rst}", "{include}", "{toctree}"}
 
 RunPage = Callable[[Path], dict[str, Any]]
 
-CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Readers do not see the code in comments, which prepares a page's examples or checks what they did.
+CODE = re.compile(
+    r"^(?:```([\w{}-]*)[^\n]*|<!-- (python))\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL
+)
+# A line such as "`shop/jobs.py`:" above a block: the block is that file of an app.
+FILE = re.compile(r"^`(\w[\w./-]*\.\w+|Dockerfile)`:\n\n\Z", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
+ENTRY = re.compile(r"^:::\{py:data\} (\S+)$", re.MULTILINE)
+LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)|^\[[^]]+\]: (\S+)$", re.MULTILINE)
+REFERRED = re.compile(r"\[([^]]+)\](?:\[([^]]+)\]|(?![(:\[]))")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 @dataclass
@@ -50,6 +82,7 @@ class Block:
     line: int
     language: str
     source: str
+    file: str | None = None
 
     def run(self, namespace: dict[str, Any]) -> None:
         if self.language == "pycon":
@@ -58,6 +91,12 @@ class Block:
             # With the lines before it, a traceback shows the line of the page.
             code = compile("\n" * self.line + self.source, self.page, "exec", dont_inherit=True)
             exec(code, namespace)
+
+    def write(self, folder: Path) -> None:
+        """Make the file that the block is; a later block of the page may replace it."""
+        path = folder / self.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.source, "utf-8")
 
     def _run_session(self, namespace: dict[str, Any]) -> None:
         session = doctest.DocTestParser().get_doctest(
@@ -96,7 +135,10 @@ def apps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Flask]]:
 def run_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, apps: list[Flask]
 ) -> Iterator[RunPage]:
-    """Run the blocks of a page one after the other, as a module, and return its namespace."""
+    """Run the blocks of a page one after the other, as a module, and return its namespace.
+
+    A block that is a file is written, and runs when a later block imports it.
+    """
 
     def run(page: Path) -> dict[str, Any]:
         context = copy_context()
@@ -104,20 +146,24 @@ def run_page(
         module.__file__ = str(page)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         # Worker processes import it.
-        code = [block.source for block in blocks(page) if block.language == "python"]
+        code = [b.source for b in blocks(page) if b.language == "python" and not b.file]
         (tmp_path / f"{module.__name__}.py").write_text("\n".join(code), "utf-8")
         for block in blocks(page):
-            if block.language in {"python", "pycon"}:
+            if block.file:
+                block.write(tmp_path)
+            elif block.language in {"python", "pycon"}:
                 context.run(block.run, vars(module))
             for app in apps:
                 # A page calls its app as it goes; in a module of its own, all views come first.
                 app._got_first_request = False
         return vars(module)
 
+    monkeypatch.chdir(tmp_path)  # where the instance folder of an app is
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with mock.patch.dict(os.environ):
         yield run
+    forget_modules(tmp_path)
 
 
 @pytest.fixture
@@ -132,7 +178,7 @@ def called_views() -> Iterator[set[tuple[Flask, str]]]:
         yield called
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted({*PAGES} - {*PAGES_APART, ASYNC_DATABASES}), ids=name_of)
 def test_the_examples_of_a_page_work(
     page: Path,
     run_page: RunPage,
@@ -140,33 +186,61 @@ def test_the_examples_of_a_page_work(
     called_views: set[tuple[Flask, str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    if page.name in PAGES_WITH_OTHER_PACKAGES:
+        pytest.importorskip(PAGES_WITH_OTHER_PACKAGES[page.name])
+
     namespace = run_page(page)
     for name in [name for name in namespace if name.startswith("test_")]:
         namespace[name]()
 
-    views = {(app, view) for app in apps for view in app.view_functions if view != "static"}
+    # Those of a board are tested elsewhere.
+    views = {
+        (app, view)
+        for app in apps
+        for view in app.view_functions
+        if view.rpartition(".")[0] not in {"executor_board", "ops"} and view != "static"
+    }
     assert views <= called_views, "there are views that no example calls"
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert bool(errors) == (page.name in PAGES_THAT_LOG_ERRORS), errors
 
 
 @pytest.mark.slow
-def test_the_testing_page_works_as_a_module_of_tests(tmp_path: Path) -> None:
-    page = tmp_path / "test_page.py"
-    source = "\n".join(b.source for b in blocks(DOCS / "testing.md") if b.language == "python")
-    test = "def test_fails(): create_app().test_client().post('/signup/ada')"
-    page.write_text(f"{source}\n\n{test}\n", "utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:randomly", page.name]
+def test_the_tests_of_the_testing_page_pass_and_its_fixture_sees_a_job_that_fails(
+    tmp_path: Path,
+) -> None:
+    for block in blocks(HOWTO / "testing.md"):
+        if block.file:
+            block.write(tmp_path)
+    with_asyncio = importlib.util.find_spec("pytest_asyncio") is not None
+    if not with_asyncio:  # `make integrations` has it
+        (tmp_path / "test_async.py").unlink()
+        (tmp_path / "pytest.ini").unlink()
+    (tmp_path / "test_fails.py").write_text("def test_fails(client): client.post('/signup/ada')")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:randomly"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     [error] = re.findall("^ERROR .*", done.stdout, re.MULTILINE)
-    assert error.startswith("ERROR test_page.py::test_fails - ValueError")
+    assert error.startswith("ERROR test_fails.py::test_fails - ValueError")
     assert "FAILED" not in done.stdout
     assert "1 job failed and nobody asked for its outcome: send_welcome" in done.stdout
+    assert f"{10 if with_asyncio else 7} passed, 1 error" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES_APART, ids=name_of)
+@pytest.mark.parametrize("is_multiprocess", [False, True])
+def test_the_examples_of_monitoring_work_in_a_process_of_their_own(
+    tmp_path: Path, page: Path, is_multiprocess: bool
+) -> None:
+    variables = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)} if is_multiprocess else {}
+    done = run_apart(page, tmp_path, **variables)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_asgi_app_of_the_deployment_page_ends_after_its_jobs(run_page: RunPage) -> None:
-    namespace = run_page(DOCS / "deployment.md")
+    namespace = run_page(HOWTO / "deployment.md")
     gate = threading.Event()
     future = namespace["executor"].submit(gate.wait)
 
@@ -190,42 +264,115 @@ def test_the_asgi_app_of_the_deployment_page_ends_after_its_jobs(run_page: RunPa
         gate.set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_views_of_the_page_on_long_jobs_follow_a_running_job(run_page: RunPage) -> None:
+    namespace = run_page(HOWTO / "long-jobs.md")
+    gate = threading.Event()
+
+    def job() -> None:
+        flask_executor.current_job.progress(1, 4, "waiting")
+        gate.wait()
+        flask_executor.current_job.progress(4, 4)
+
+    future = namespace["executor"].submit_stored("june", job)
+    try:
+        while future.progress is None:
+            assert not future.done()
+        polled = namespace["client"].get("/reports/june").json
+        pushed = namespace["client"].get("/reports/june/events").iter_encoded()
+        first = json.loads(next(pushed).removeprefix(b"data: "))
+    finally:
+        gate.set()
+    [*_, last] = [json.loads(event.removeprefix(b"data: ")) for event in pushed]
+
+    assert polled == first
+    assert (first["state"], first["progress"]["fraction"]) == ("running", 0.25)
+    assert first["progress"]["message"] == "waiting"
+    assert (last["state"], last["progress"]["fraction"]) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "bar"),
+    [
+        ("measure", "100%|██"),
+        ("measure-async", "100%|██"),
+        ("measure-rich", "━━"),
+        ("measure-async-rich", "━━"),
+        ("import", "━━"),
+    ],
+)
+def test_the_commands_of_the_progress_page_show_bars_in_a_terminal(
+    tmp_path: Path, command: str, bar: str
+) -> None:
+    code = [block.source for block in blocks(HOWTO / "progress.md") if block.language == "python"]
+    (tmp_path / "page.py").write_text("\n".join(code), "utf-8")
+
+    status, shown = run_in_terminal(["-m", "flask", "--app", "page", command], tmp_path)
+
+    assert status == 0, shown
+    assert bar in shown
+    assert "100%" in shown
+    assert command == "import" or "80\r\n" in shown
+    assert "Error" not in shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_says_its_language(page: Path) -> None:
     languages = {block.language for block in blocks(page)}
 
-    assert languages <= {"python", "pycon", "sh", "js", "ini", "text"}
+    assert languages <= LANGUAGES | DIRECTIVES
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
-    links = [link for link in LINK.findall(prose(page)) if "://" not in link]
-
-    for link in links:
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
-
-
-@pytest.mark.parametrize(
-    "contents", [ROOT / "README.md", DOCS / "index.md"], ids=["README", "index"]
-)
-def test_every_page_is_in_the_contents(contents: Path) -> None:
-    linked = {(contents.parent / link).resolve() for link in LINK.findall(prose(contents))}
-
-    assert set(DOCS.glob("*.md")) - {DOCS / "index.md"} <= linked
+@pytest.mark.parametrize("page", [*PAGES, *TEXTS], ids=name_of)
+def test_every_link_of_a_page_to_our_files_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        target = file_of(link, page)
+        anchor = link.partition("#")[2]
+        assert target is None or target.exists(), link
+        assert target is None or not anchor or anchor in anchors(target), link
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", DOCS / "configuration.md"], ids=lambda p: p.name
+    ("link", "file"),
+    [
+        ("#try-it", "docs/index.md"),
+        ("howto/progress.md#bars", "docs/howto/progress.md"),
+        (f"{URLS['Documentation']}en/latest/howto/progress.html#bars", "docs/howto/progress.md"),
+        (URLS["Documentation"], "docs/index.md"),
+        (f"{URLS['Source']}/blob/main/examples/shop.py", "examples/shop.py"),
+        (f"{URLS['Source']}/blob/main/CHANGES.md#version-200", "CHANGES.md"),
+        (f"{URLS['Source']}/issues", None),
+        ("https://docs.python.org/3/library/asyncio.html", None),
+    ],
 )
-def test_the_config_table_has_every_key_with_its_default(page: Path) -> None:
-    rows = re.findall(r"^\| `(EXECUTOR_\w+)` \| `([^`]+)` \|", prose(page), re.MULTILINE)
-    keys = [name for name in Settings.__annotations__ if name not in {"prefix", "name"}]
+def test_links_to_our_site_and_repository_are_read_as_links_to_files(
+    link: str, file: str | None
+) -> None:
+    assert file_of(link, DOCS / "index.md") == (None if file is None else ROOT / file)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CHANGES.md"], ids=name_of)
+def test_a_page_that_is_shown_elsewhere_has_no_relative_links(page: Path) -> None:
+    assert [link for link in links(page) if "://" not in link] == []
+
+
+def test_each_reference_of_the_readme_is_defined_and_each_definition_used() -> None:
+    text = re.sub(r"`[^`]*`", "", prose(ROOT / "README.md"))
+    defined = re.findall(r"^\[([^]]+)\]: ", text, re.MULTILINE)
+    used = {(label or words).lower() for words, label in REFERRED.findall(text)}
+
+    assert used == {each.lower() for each in defined}
+
+
+def test_every_config_key_has_an_entry() -> None:
+    assert ENTRY.findall(prose(REFERENCE / "configuration.md")) == config_keys()
+
+
+def test_the_config_table_has_every_key_with_its_default() -> None:
+    text = prose(REFERENCE / "configuration.md")
+    rows = re.findall(r"^\| `(EXECUTOR_\w+)` \| `([^`]+)` \|", text, re.MULTILINE)
 
     assert [(key, ast.literal_eval(default)) for key, default in rows] == [
-        (f"EXECUTOR_{key.upper()}", getattr(Settings, key)) for key in keys
+        (key, getattr(Settings, key.removeprefix("EXECUTOR_").lower())) for key in config_keys()
     ]
 
 
@@ -233,22 +380,56 @@ def test_the_table_of_errors_has_every_class_with_its_builtin_base() -> None:
     row = re.compile(r"^\| `([A-Z]\w+)` \| `(?:queue\.)?(\w+)`[,\w` ]* \|", re.MULTILINE)
     classes = [getattr(exceptions, name) for name in exceptions.__all__]
 
-    assert dict(row.findall(prose(DOCS / "errors.md"))) == {
+    assert dict(row.findall(prose(REFERENCE / "errors.md"))) == {
         each.__name__: each.__bases__[1].__name__
         for each in classes
         if each is not exceptions.FlaskExecutorError
     }
 
 
-def test_the_table_of_signals_has_every_signal() -> None:
-    rows = re.findall(r"^\| `(job_\w+)` \|", prose(DOCS / "errors.md"), re.MULTILINE)
+def test_the_page_of_signals_has_every_signal() -> None:
+    entries = ENTRY.findall(prose(REFERENCE / "signals.md"))
 
-    assert sorted(rows) == sorted(signals.__all__)
+    assert sorted(entries) == [f"flask_executor.{name}" for name in signals.__all__]
 
 
-@pytest.mark.parametrize("name", [*flask_executor.__all__, *testing.__all__])
-def test_the_api_page_has_every_public_name(name: str) -> None:
-    assert re.search(rf"`{name}\b", prose(DOCS / "api.md"))
+def test_the_entry_of_a_config_key_has_its_default() -> None:
+    values = re.findall(r"^:value: (.+)$", prose(REFERENCE / "configuration.md"), re.MULTILINE)
+
+    assert [ast.literal_eval(value.strip("'")) for value in values] == [
+        getattr(Settings, key.removeprefix("EXECUTOR_").lower()) for key in config_keys()
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Stats,
+        Retry,
+        Progress,
+        RecordedError,
+        JobRecord,
+        Minute,
+        Spread,
+        ProcessRecord,
+        testing.RecordedJob,
+    ],
+)
+def test_the_reference_tells_the_meaning_of_each_field(value: type) -> None:
+    described = re.findall(r"^ *:param (\w+): \w", value.__doc__ or "", re.MULTILINE)
+
+    assert described == [*value.__annotations__]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    modules = [flask_executor, testing, board_module, metrics]
+    names = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
+
+    texts = [page.read_text("utf-8") for page in REFERENCE.glob("*.md")]
+    entries = [re.findall(r"^\.\. (?:auto|py:)\w+:: (\S+)$", text, re.MULTILINE) for text in texts]
+    found = {entry for each in entries for entry in each}
+    found |= {entry for text in texts for entry in ENTRY.findall(text)}
+    assert names - found == set()
 
 
 def test_the_page_of_the_benchmarks_says_what_the_results_are(
@@ -259,32 +440,79 @@ def test_the_page_of_the_benchmarks_says_what_the_results_are(
 
     text = page.render()
 
-    assert (DOCS / "benchmarks.md").read_text("utf-8") == text, "run benchmarks/page.py"
-    shown = set(re.findall(r"\(images/(benchmarks-.+)\)", text))
+    assert (REFERENCE / "benchmarks.md").read_text("utf-8") == text, "run benchmarks/page.py"
+    shown = set(re.findall(r"images/(benchmarks-.+)\)", text))
     assert shown == {path.name for path in (DOCS / "images").glob("benchmarks-*")}
 
 
-@pytest.mark.parametrize("cls", ["Executor", "Options", "Job", "FutureCollection"])
-def test_the_api_page_has_every_method_as_it_is_called(cls: str) -> None:
-    text = prose(DOCS / "api.md")
-    methods = inspect.getmembers(getattr(flask_executor, cls), inspect.isfunction)
+def test_the_page_about_choosing_has_the_figures_of_the_benchmarks() -> None:
+    measured = (REFERENCE / "benchmarks.md").read_text("utf-8").split("\n## CPython 3.14\n")[0]
+    rows = re.findall(
+        r"^\| ([\w -]+)(?:, threads)? \| ([\d,]+) \|$", prose(HOWTO / "choosing.md"), re.MULTILINE
+    )
+    [ours, *theirs] = rows
 
-    missing = [
-        name
-        for name, method in methods
-        if not name.startswith("_")
-        # Or as one of its overloads is called, where they have no parameters in common.
-        and not any(
-            f".{name}{parameters(each)}`" in text for each in (method, *get_overloads(method))
-        )
-    ]
-    assert not missing
+    assert len(theirs) == 4
+    for name, figure in theirs:
+        assert re.search(
+            rf"^\| {name} \|.* \| {ours[1]}/s \| {figure}/s \|$", measured, re.MULTILINE
+        ), name
+
+
+def run_apart(page: Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the blocks of a page in a process of their own, which may not warn."""
+    # Eventlet warns when Sentry's SDK imports it.
+    code = ["import sys; sys.modules['eventlet'] = None"]
+    code += [block.source for block in blocks(page) if block.language == "python"]
+    module = folder / "page.py"
+    module.write_text("\n".join(code), "utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    environment.pop("SENTRY_DSN", None)
+    command = [sys.executable, "-W", "error", module]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def forget_modules(folder: Path) -> None:
+    """Have the next import of a module in *folder* load it again."""
+    for name, module in [*sys.modules.items()]:
+        if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
+def config_keys() -> list[str]:
+    names = [name for name in Settings.__annotations__ if name not in {"prefix", "name"}]
+    return [f"EXECUTOR_{name.upper()}" for name in names]
+
+
+def links(page: Path) -> list[str]:
+    return [inline or defined for inline, defined in LINK.findall(prose(page))]
+
+
+def file_of(link: str, page: Path) -> Path | None:
+    """Return the file that a link of *page* leads to, on our site, too; None for other places."""
+    path = link.partition("#")[0]
+    if path.startswith(site := URLS["Documentation"]):
+        name = path.removeprefix(site).removeprefix("en/latest/") or "index.html"
+        return (DOCS / name).with_suffix(".md")
+    if path.startswith(files := f"{URLS['Source']}/blob/main/"):
+        return ROOT / path.removeprefix(files)
+    if "://" in path:
+        return None
+    return (page.parent / path).resolve() if path else page
 
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text("utf-8")
     return [
-        Block(page, text.count("\n", 0, match.start(2)), match[1], match[2])
+        Block(
+            page,
+            text.count("\n", 0, match.start(3)),
+            match[1] or match[2] or "",
+            match[3],
+            file[1] if (file := FILE.search(text, 0, match.start())) else None,
+        )
         for match in CODE.finditer(text)
     ]
 
@@ -298,10 +526,3 @@ def anchors(page: Path) -> set[str]:
     """Return what GitHub makes of the headings, for links to lead to."""
     headings = (heading.lower() for heading in HEADING.findall(prose(page)))
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
-
-
-def parameters(method: Any) -> str:
-    """Return the parameters as one writes them, without self and annotations."""
-    signature = inspect.signature(method)
-    plain = [each.replace(annotation=each.empty) for each in signature.parameters.values()][1:]
-    return str(signature.replace(parameters=plain, return_annotation=signature.empty))
