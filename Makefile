@@ -18,10 +18,10 @@ BIND := import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run quick test coverage lint format types bench docs build dev clean
+.PHONY: help run quick test integrations coverage lint format types bench docs build dev clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (APP=examples/mandelbrot, PORT=5001)
 	@$(BIN)/python -c '$(BIND)' $(PORT) 2>/dev/null || { \
@@ -34,6 +34,9 @@ quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, i
 
 test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k map')
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+integrations: $(VENV)/with-integrations ## Run the tests with packages that apps use, too
+	$(BIN)/python -m pytest tests/integrations tests/served/test_docs.py -k 'integrations or schedules or testing_page' $(PYTEST_ARGS)
 
 coverage: $(VENV)/with-test ## Run the tests and show which lines and branches they miss
 	$(BIN)/coverage erase
