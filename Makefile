@@ -9,6 +9,7 @@ WITH ?=
 APP ?= examples/async_app
 PORT ?= 5000
 PYTEST_ARGS ?=
+SUITES ?=
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ BIND := import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run quick test integrations coverage lint format types bench docs build dev clean
+.PHONY: help run quick test integrations suites coverage lint format types bench docs build dev clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k
 
 integrations: $(VENV)/with-integrations ## Run the tests with packages that apps use, too
 	$(BIN)/python -m pytest tests/integrations tests/served/test_docs.py -k 'integrations or schedules or testing_page' $(PYTEST_ARGS)
+
+suites: $(VENV)/with-suites ## Run tests of other projects with this package (SUITES='flask asgiref')
+	$(BIN)/python tests/suites/run.py $(SUITES)
 
 coverage: $(VENV)/with-test ## Run the tests and show which lines and branches they miss
 	$(BIN)/coverage erase
