@@ -2,8 +2,11 @@
 # All else goes into $(VENV).
 
 PYTHON ?= python3
-# `make test PYTHON=python3.13` has an environment of its own, .venv-3.13.
-VENV ?= .venv$(patsubst python%,-%,$(filter-out python python3,$(notdir $(PYTHON))))
+# The versions of what is installed: `lowest` for the lowest that pyproject.toml allows of what an app
+# needs, `pre` for the newest, pre-releases included. By default, the newest releases.
+VERSIONS ?=
+# `make test PYTHON=python3.13 VERSIONS=pre` has an environment of its own, .venv-3.13-pre.
+VENV ?= .venv$(patsubst python%,-%,$(filter-out python python3,$(notdir $(PYTHON))))$(VERSIONS:%=-%)
 # More requirements for a new environment, say WITH='flask[async]==3.0.*'.
 WITH ?=
 APP ?= examples/async_app
@@ -16,10 +19,12 @@ BIN := $(VENV)/bin
 # Twice quiet: errors are still shown.
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 BIND := import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))).close()
+LOWEST := $(VENV)/lowest.txt
+INSTALL := $(PIP) install $(if $(filter lowest,$(VERSIONS)),--constraint $(LOWEST)) $(if $(filter pre,$(VERSIONS)),--pre)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run quick test integrations suites coverage lint format types bench docs build dev clean
+.PHONY: help run quick test integrations suites extras check coverage lint format types bench docs build dev clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +35,7 @@ run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (A
 	$(BIN)/flask --app $(APP) run --host 127.0.0.1 --port $(PORT)
 
 # It keeps the compiled tests, even if others are not kept: to compile them takes a third of the time.
-quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in 20 seconds
+quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in a minute
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/promises tests/board $(PYTEST_ARGS)
 
 test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k map')
@@ -38,6 +43,14 @@ test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k
 
 integrations: $(VENV)/with-integrations ## Run the tests with packages that apps use, too
 	$(BIN)/python -m pytest tests/integrations tests/served/test_docs.py -k 'integrations or schedules or testing_page' $(PYTEST_ARGS)
+
+extras: $(VENV)/with-extras ## Install each extra by itself and check that it works
+	@for extra in '' dask metrics store cli,store; do \
+	  $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python \
+	    --with ".[$$extra]" --refresh-package flask-executor $(if $(filter lowest,$(VERSIONS)),--resolution lowest-direct) tests/extras.py $$extra || exit 1; \
+	done
+
+check: lint types quick docs ## Run lint, types, quick and docs: what finds most mistakes
 
 suites: $(VENV)/with-suites ## Run tests of other projects with this package (SUITES='flask asgiref')
 	$(BIN)/python tests/suites/run.py $(SUITES)
@@ -66,9 +79,10 @@ bench: $(VENV)/with-bench ## Run the benchmarks, write docs/benchmarks.md (BENCH
 docs: $(VENV)/with-docs ## Build the documentation into docs/_build and check its links
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
 
-build: $(VENV)/with-test ## Build the sdist and the wheel into dist/
+build: $(VENV)/with-build ## Build the sdist and the wheel into dist/, check that PyPI can show the README
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
 
 dev: $(VENV)/with-dev ## Make an environment with all the tools, for your editor
 
@@ -83,9 +97,14 @@ $(VENV)/made: pyproject.toml
 	@echo "Making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --upgrade pip
+ifeq ($(VERSIONS),lowest)
+	@$(PIP) install 'uv>=0.9'
+	@$(BIN)/uv pip compile --quiet --python $(BIN)/python --resolution lowest-direct \
+	  --all-extras --group drivers --output-file $(LOWEST) pyproject.toml
+endif
 	@touch $@
 
 $(VENV)/with-%: $(VENV)/made
 	@echo "Installing the package and its $* tools into $(VENV)"
-	@$(PIP) install --editable . --group $* $(WITH)
+	@$(INSTALL) --editable . --group $* $(WITH)
 	@touch $@
