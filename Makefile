@@ -73,7 +73,7 @@ types: $(VENV)/with-typing ## Check the types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/with-bench ## Run the benchmarks, write docs/benchmarks.md (BENCH_ARGS=--help)
+bench: $(VENV)/with-bench ## Run the benchmarks, write docs/reference/benchmarks.md (BENCH_ARGS=--help)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 docs: $(VENV)/with-docs ## Build the documentation into docs/_build and check its links

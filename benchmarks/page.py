@@ -1,4 +1,4 @@
-"""The text of docs/benchmarks.md, made from page.md, rows.toml and the results."""
+"""The text of docs/reference/benchmarks.md, made from page.md, rows.toml and the results."""
 
 from __future__ import annotations
 
@@ -80,4 +80,4 @@ def shown(value: float, unit: str) -> str:
 
 
 if __name__ == "__main__":
-    (HERE.parent / "docs" / "benchmarks.md").write_text(render(), "utf-8")
+    (HERE.parent / "docs" / "reference" / "benchmarks.md").write_text(render(), "utf-8")

@@ -1,4 +1,4 @@
-"""The pictures of docs/benchmarks.md, on white, so that a dark page shows them, too."""
+"""The pictures of docs/reference/benchmarks.md, on white, so that a dark page shows them, too."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Compare Flask-Executor with other ways to do the same work, or two checkouts with each other.
 
-Writes and is explained by docs/benchmarks.md.
+Writes and is explained by docs/reference/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -118,11 +118,12 @@ def describe_run() -> dict[str, Any]:
 def write(root: Path, kind: str, run: dict[str, Any]) -> None:
     """Write the results of a run in place of this Python's last results, then the page."""
     results, images = root / "benchmarks" / "results", root / "docs" / "images"
-    for folder in (results, images):
+    document = root / "docs" / "reference" / "benchmarks.md"
+    for folder in (results, images, document.parent):
         folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
     (results / "{}-{}.{}.json".format(kind, *sys.version_info)).write_text(text, "utf-8")
-    (root / "docs" / "benchmarks.md").write_text(page.render(results), "utf-8")
+    document.write_text(page.render(results), "utf-8")
     pictures.draw(results, images)
 
 

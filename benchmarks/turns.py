@@ -8,7 +8,7 @@ import venv
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import PIPE, Popen, run
@@ -53,7 +53,8 @@ def checkout(path: Path, environment: str) -> Side:
     """Make a side of the Flask-Executor in a checkout."""
     project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
     # The dependencies are listed so that a change of them makes a new environment.
-    requirements = (f"--editable={path}", *project["dependencies"], *STOCK)
+    metrics = f"prometheus-client=={version('prometheus-client')}"
+    requirements = (f"--editable={path}", *project["dependencies"], *STOCK, metrics)
     return Side("pools.py", "ours", environment, requirements)
 
 
@@ -66,9 +67,11 @@ QUEUES = {
     # SAQ imports typing_extensions but does not require it.
     "saq": ("saq[redis,hiredis]==0.26.4", "typing_extensions"),
 }
+OURS = checkout(HERE.parent, "ours")
 VERSION_1 = "flask_executor_1"
 SIDES = {
-    "ours": checkout(HERE.parent, "ours"),
+    "ours": OURS,
+    "unmetered": replace(OURS, name="unmetered"),
     VERSION_1: Side("pools.py", VERSION_1, VERSION_1, ("Flask-Executor==1.0.0", *STOCK)),
     **{name: Side("pools.py", name, "pools", ("anyio==4.16.0", *STOCK)) for name in POOLS},
     **{name: Side("queues.py", name, name, packages) for name, packages in QUEUES.items()},

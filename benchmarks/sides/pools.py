@@ -27,7 +27,7 @@ SERVED = {"ours": "pools:our_app(EXECUTOR_ASYNC_VIEWS=True)", "stock_flask": "po
 
 
 @contextmanager
-def flask_executor(work: str, number: int) -> Generator[Round]:
+def flask_executor(side: str, work: str, number: int) -> Generator[Round]:
     """Flask-Executor, ours or 1.0; the number is that of the workers or the futures kept."""
     config: dict[str, dict[str, Any]] = {
         "async-view": {"EXECUTOR_ASYNC_VIEWS": True},
@@ -38,11 +38,28 @@ def flask_executor(work: str, number: int) -> Generator[Round]:
     }
     app = our_app(**config.get(work, {}))
     executor = app.extensions["executor"]
+    if (side, work) == ("ours", "metrics"):
+        from flask_executor.metrics import instrument
+
+        instrument(executor)
     submit, keys = executor.submit, count()
     stored = burst(lambda fn: executor.submit_stored(next(keys), fn))
 
     def total(jobs: int) -> int:
         return sum(future.result() for future in [submit(job) for _ in range(jobs)])
+
+    def report(items: int) -> None:
+        from flask_executor import current_job
+
+        for done in range(items):
+            rounds.item()
+            current_job.progress(done, items)
+
+    def track(items: int) -> None:
+        from flask_executor import current_job
+
+        for _ in current_job.track(range(items)):
+            rounds.item()
 
     with app.test_request_context(), executor, asyncio.Runner() as runner:
         if work == "stored":
@@ -54,10 +71,13 @@ def flask_executor(work: str, number: int) -> Generator[Round]:
             "gather": gathered(runner, lambda: executor.submit_async(job)),
             "import": import_flask_executor,
             "memory": rounds.memory(submit),
+            "metrics": burst(submit),
             "one": repeated(lambda: submit(job).result()),
             "one-awaited": awaited(runner, lambda: executor.submit_async(job)),
+            "progress": rounds.looped(submit, report),
             "read-back": rounds.read_back(total),
             "stored": stored,
+            "track": rounds.looped(submit, track),
             **{name: mapped(executor.map, chunksize) for name, chunksize in CHUNKS.items()},
         }[work]
 
@@ -101,6 +121,8 @@ def others(side: str, work: str, number: int) -> Generator[Round]:
             ("pool", "map-processes"): mapped(processes.map, CHUNKS["map-processes"]),
             ("pool", "map-processes-100"): mapped(processes.map, CHUNKS["map-processes-100"]),
             ("pool", "memory"): rounds.memory(threads.submit, job_in_context),
+            ("pool", "progress"): rounds.looped(threads.submit, rounds.loop),
+            ("pool", "track"): rounds.looped(threads.submit, rounds.loop),
             ("pool", "one"): repeated(lambda: threads.submit(job).result()),
             ("stock_flask", "async-view"): rounds.views(partial(request, app)),
             ("to_thread", "gather"): gathered(runner, partial(asyncio.to_thread, job)),
@@ -151,8 +173,8 @@ if __name__ == "__main__":
     side, work, number = (*sys.argv[1:], WORKERS)[:3]
     if work == "async-view-served":
         chosen = rounds.served(SERVED[side])
-    elif side in {"ours", "flask_executor_1"}:
-        chosen = flask_executor(work, int(number))
+    elif side in {"ours", "unmetered", "flask_executor_1"}:
+        chosen = flask_executor(side, work, int(number))
     else:
         chosen = others(side, work, int(number))
     with chosen as take_round:

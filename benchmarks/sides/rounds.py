@@ -35,6 +35,11 @@ def job() -> int:
     return 1
 
 
+def item() -> int:
+    """Do work of about 10 µs, as for a row of a file."""
+    return sum(range(800))
+
+
 async def async_job(*_context: object) -> int:
     """Do nothing, as a coroutine."""
     return 1
@@ -62,6 +67,17 @@ def timed(do: Callable[[int], object]) -> Round:
 def repeated(fn: Callable[[], object]) -> Round:
     """Call *fn* again and again."""
     return timed(lambda jobs: deque((fn() for _ in range(jobs)), maxlen=0))
+
+
+def looped(submit: Callable[..., Future[Any]], loop: Callable[[int], object]) -> Round:
+    """Submit one job, which loops over so many items."""
+    return timed(lambda items: submit(loop, items).result())
+
+
+def loop(items: int) -> None:
+    """Loop over items, and report nothing."""
+    for _ in range(items):
+        item()
 
 
 def burst(submit: Submit, fn: Callable[[], object] = job) -> Round:
