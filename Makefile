@@ -61,9 +61,10 @@ coverage: $(VENV)/with-test ## Run the tests and show which lines and branches t
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(VENV)/with-lint ## Check the code and its format with ruff
+lint: $(VENV)/with-lint ## Check the code and its format with ruff, the workflows with zizmor
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/zizmor --offline --quiet --persona auditor .github
 
 format: $(VENV)/with-lint ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
