@@ -81,8 +81,18 @@ class Outage:
         return [self.server.process.pid, *found]
 
     def send(self, number: signal.Signals) -> None:
-        for pid in self.pids():
+        """Send a signal; a server that gets SIGSTOP has stopped when this returns."""
+        pids = self.pids()
+        for pid in pids:
             os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            # The kernel stops thread by thread, and a thread may answer once more meanwhile.
+            until(lambda: all(state == "T" for pid in pids for state in thread_states(pid)))
+
+
+def thread_states(pid: int) -> list[str]:
+    stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [stat.read_text("utf-8").rpartition(")")[2].split()[0] for stat in stats]
 
 
 @pytest.fixture(scope="module", params=[Postgresql, Mariadb])
