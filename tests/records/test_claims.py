@@ -192,7 +192,8 @@ def test_a_held_database_delays_the_first_claim_only(
     until(lambda: len(app_log(caplog)) == 2)
 
     assert results == [2] * 21
-    assert 1 <= first_took <= all_took < 2 * first_took
+    assert first_took >= 1
+    assert all_took < 20  # 21 claims that waited would take 21 seconds.
     away, back = [record.getMessage() for record in app_log(caplog)]
     assert away.startswith("The database of EXECUTOR_STORE does not answer (TimeoutError).")
     assert back == "The database of EXECUTOR_STORE answers again; no record is lost"

@@ -144,7 +144,7 @@ def test_jobs_run_and_records_catch_up_while_the_server_is_stopped(
     until(lambda: len(lines(caplog)) == 2)
 
     assert first >= 1
-    assert rest < 10 * first  # 300 claims that waited would take 300 seconds.
+    assert rest < 150  # 300 claims that waited would take 300 seconds.
     assert own.state == "succeeded"
     assert lines(caplog)[0].startswith(f"{AWAY}does not answer (TimeoutError)")
     assert lines(caplog)[1] == BACK
