@@ -7,8 +7,6 @@ PYTHON ?= python3
 VERSIONS ?=
 # `make test PYTHON=python3.13 VERSIONS=pre` has an environment of its own, .venv-3.13-pre.
 VENV ?= .venv$(patsubst python%,-%,$(filter-out python python3,$(notdir $(PYTHON))))$(VERSIONS:%=-%)
-# More requirements for a new environment, say WITH='flask[async]==3.0.*'.
-WITH ?=
 APP ?= examples/async_app
 PORT ?= 5000
 PYTEST_ARGS ?=
@@ -107,5 +105,5 @@ endif
 
 $(VENV)/with-%: $(VENV)/made
 	@echo "Installing the package and its $* tools into $(VENV)"
-	@$(INSTALL) --editable . --group $* $(WITH)
+	@$(INSTALL) --editable . --group $*
 	@touch $@
