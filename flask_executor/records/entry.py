@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import time
 import weakref
@@ -71,7 +72,7 @@ class Entry:
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.result: Any = None
-        """What the job returned, until it is written."""
+        """What the job returned, until it is written, or the job's future has it."""
         self.result_missing: str | None = _CHUNK if isinstance(item.fn, Chunk) else None
         self.error: RecordedError | None = None
         self.is_dirty = False
@@ -126,18 +127,25 @@ class Entry:
         """Let go of the result, which is not to be written."""
         self.result, self.result_missing = None, why
 
+    def leave_result_to_future(self) -> None:
+        """Let go of the result once the job's future has it, after the teardown of the job."""
+        future = self._kept_future()
+        if future is None:
+            self.result = None
+        elif self.result is not None:
+            # The plain method: it needs no app context.
+            concurrent.futures.Future.add_done_callback(future, self._on_future_done)
+
     def record(self) -> JobRecord:
         """The record as of now, with the result that the job's future has, if that is kept."""
         state = self.state  # read first, as it is written last
         result, missing = None, self.result_missing
         if state == "succeeded" and missing is None:
-            future = None if self._future is None else self._future()
-            if self.result is not None:
-                result = self.result
-            elif future is None:
-                missing = _FORGOTTEN
-            else:
-                result = result_if_done(future)
+            result = self.result  # Read once: the future may get it at any time.
+            if result is None:
+                future = self._kept_future()
+                result = None if future is None else result_if_done(future)
+                missing = _FORGOTTEN if future is None else None
         return JobRecord(
             id=self.id,
             key=self.key,
@@ -155,6 +163,12 @@ class Entry:
             host=host_name(),
             pid=os.getpid(),
         )
+
+    def _kept_future(self) -> JobFuture[Any] | None:
+        return None if self._future is None else self._future()
+
+    def _on_future_done(self, _: object) -> None:
+        self.result = None
 
 
 def _recorded(error: BaseException, *, only_type: bool) -> RecordedError:

@@ -55,7 +55,7 @@ class MemoryStore:
                 if not (entry.key is None or entry.is_ended):  # A refused job has ended here.
                     self._by_key[entry.key] = entry
             if entry.is_ended:
-                entry.result = None  # Its future has it, if somebody keeps that.
+                entry.leave_result_to_future()
                 self._ended[entry.id] = entry.ended_at or 0
                 self._expire()
 

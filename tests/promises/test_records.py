@@ -151,6 +151,22 @@ def test_a_record_follows_its_job(executor: Executor, gate: Gate) -> None:
     assert record_of(executor, "waits").state == "succeeded"
 
 
+def test_a_record_has_the_result_while_the_job_is_torn_down(
+    app: Flask, executor: Executor, gate: Gate
+) -> None:
+    app.teardown_appcontext(lambda _: gate() if current_job else None)
+    future = executor.submit_stored("power", pow, 2, 5)
+    gate.await_arrival()
+    record = record_of(executor, "power")
+    is_done = future.done()
+    gate.open()
+    executor.drain(WAIT)
+
+    assert not is_done
+    assert (record.state, record.result) == ("succeeded", 32)
+    assert record_of(executor, "power") == record
+
+
 def test_a_process_is_known_as_long_as_it_has_jobs(executor: Executor, gate: Gate) -> None:
     assert executor.records.processes() == []
     executor.submit_stored("runs", gate)
