@@ -56,7 +56,7 @@ class AppExecutor:
             elsewhere=_elsewhere(host),
         )
         self._default_callbacks = default_callbacks
-        self._inherited: AppHost | None = None  # in a forked process
+        self._inherited: list[AppHost] = []  # in a forked process, also in a fork of a fork
         self._is_config_checked = False
         self._keys = Keys(self.futures)
         call_in_forked_children(self.after_fork)
@@ -68,10 +68,10 @@ class AppExecutor:
     def after_fork(self) -> None:
         """Have no jobs but failed ones; in a forked process, whose parent runs them."""
         self._keys = Keys(self.futures)
-        self._inherited = self.host
-        self.host = self.host.fresh()
+        inherited, self.host = self.host, self.host.fresh()
+        self._inherited.append(inherited)
         stored = (future.job for future in stored_in(self.futures) if isinstance(future, JobFuture))
-        for item in {*known(self._inherited.queue), *stored}:
+        for item in {*known(inherited.queue), *stored}:
             if item.future is not None:
                 leave_to_parent(item.future, _inherited(item))
         after_fork(self.futures, _elsewhere(self.host))

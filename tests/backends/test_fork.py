@@ -270,6 +270,46 @@ holder.join()
     assert sorted(lines) == ["8 27", "coroutine ran", "held ran"]
 
 
+def test_a_child_of_a_child_ends_nothing_of_the_first_process() -> None:
+    lines = run("""
+import gc, signal
+from tests import inside
+
+async def nothing():
+    pass
+
+executor.submit(nothing).result(60)
+held, forked = threading.Event(), threading.Event()
+
+def hold_lock():
+    with inside.lock(app, "mailbox of the loop"):
+        held.set()
+        forked.wait(60)
+
+holder = threading.Thread(target=hold_lock)
+holder.start()
+held.wait()
+
+def check_in_child():
+    signal.alarm(60)  # It ends a process that waits for the lock.
+    gc.collect()
+    executor.submit(nothing).result(60)
+    say("child of child")
+
+pid = os.fork()
+if not pid:
+    try:
+        fork(check_in_child)
+    finally:
+        os._exit(0)
+os.waitpid(pid, 0)
+forked.set()
+holder.join()
+""")
+
+    assert lines == ["child of child"]
+
+
 def test_a_job_may_fork() -> None:
     lines = run("""
 def forking():
