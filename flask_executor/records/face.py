@@ -10,15 +10,13 @@ from ..aio.waiter import all_done
 from ..jobs.collection import check_key, forget
 from ..messages.shown import shown_setting
 from ..settings import check_count, check_seconds
-from ..threads.conditions import LightFuture
-from ..threads.pool import run_apart
+from ..threads.pool import call_apart
 from .history import minute_at, minutes_of, seconds_of
 from .record import STATES
 from .wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
-    from concurrent.futures import Future
 
     from ..jobs.collection import FutureCollection
     from .history import Minute
@@ -162,13 +160,6 @@ class Records:
             pause = min(pause * 1.5, _LONGEST)
 
     async def _get_apart(self, key_or_id: Hashable) -> JobRecord | None:
-        answer: Future[JobRecord | None] = LightFuture()
-        run_apart(self._answer, answer, key_or_id)
+        answer = call_apart(self._store.get, key_or_id)
         await all_done([answer], None)
         return answer.result()
-
-    def _answer(self, answer: Future[JobRecord | None], key_or_id: Hashable) -> None:
-        try:
-            answer.set_result(self._store.get(key_or_id))
-        except Exception as error:
-            answer.set_exception(error)

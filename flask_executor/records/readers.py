@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import StoreUnavailable
 from ..threads.conditions import LightFuture, wait_for
-from ..threads.pool import Threads, run_apart
+from ..threads.pool import Threads, run_apart, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,9 @@ class Readers:
         """
         answer: Future[T] = LightFuture()
         try:
-            self._threads.run(_answer, answer, ask, args)
+            self._threads.run(settle, answer, ask, args)
         except (RuntimeError, MemoryError):  # after `close`, which ends the threads
-            run_apart(_answer, answer, self._ask_and_close, (ask, *args))
+            run_apart(settle, answer, self._ask_and_close, (ask, *args))
         error = answer.exception() if wait_for(answer, timeout) else TimeoutError()
         if error is None:
             return answer.result()
@@ -62,10 +62,3 @@ class Readers:
             return ask(*args)
         finally:
             self._database.close()
-
-
-def _answer(answer: Future[Any], ask: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    try:
-        answer.set_result(ask(*args))
-    except BaseException as error:
-        answer.set_exception(error)

@@ -18,8 +18,7 @@ from ..messages.log import log_failure
 from ..queue.clock import Clock
 from ..queue.queue import JobQueue
 from ..queue.workers import current_worker
-from ..threads.conditions import LightFuture
-from ..threads.pool import Threads, run_apart
+from ..threads.pool import Threads, call_apart, run_apart
 from .at_exit import finish_before_exit
 from .blocked import count_awaits, wait_in_worker
 from .coroutines import CoroutineRunner
@@ -30,12 +29,11 @@ from .transitions import on_progress, on_transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from flask import Flask
 
     from ..aio.waiter import AsyncioJobFuture
-    from ..backends.find import Backend, Pool
+    from ..backends.find import Backend
     from ..context.scope import Scope
     from ..jobs.around import Around
     from ..jobs.future import JobFuture
@@ -256,8 +254,7 @@ class AppHost:
     async def count_workers(self) -> float:
         """How many jobs can run at a time; the event loop does not wait for the pool to open."""
         if not self.pool.is_at_hand():
-            opened: Future[Pool] = LightFuture()
-            self.run_apart(_open_into, opened, self.pool)
+            opened = call_apart(self.pool.open)
             await all_done([opened], None)
             return opened.result().max_workers
         return self.pool.open().max_workers
@@ -309,10 +306,3 @@ class AppHost:
 def _is_debug(find_app: Callable[[], Flask | None]) -> bool:
     app = find_app()
     return app is not None and app.debug
-
-
-def _open_into(opened: Future[Pool], pool: LazyPool) -> None:
-    try:
-        opened.set_result(pool.open())
-    except BaseException as error:
-        opened.set_exception(error)

@@ -9,14 +9,17 @@ from _thread import start_new_thread
 from collections import deque
 from contextlib import contextmanager
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .conditions import LightEvent, RLock
+from .conditions import LightEvent, LightFuture, RLock
 from .unjoined import UnjoinedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from concurrent.futures import Future
 
+
+T = TypeVar("T")
 
 _Call = tuple["Callable[..., object]", tuple[Any, ...]]
 
@@ -144,6 +147,21 @@ def run_apart(fn: Callable[..., object], *args: Any) -> None:
         start_thread(UnjoinedThread(fn, args))
     except (RuntimeError, MemoryError):  # as the interpreter ends
         fn(*args)
+
+
+def call_apart(fn: Callable[..., T], *args: Any) -> Future[T]:
+    """Do as `run_apart` does, and return a future of the outcome."""
+    outcome: Future[T] = LightFuture()
+    run_apart(settle, outcome, fn, args)
+    return outcome
+
+
+def settle(outcome: Future[T], fn: Callable[..., T], args: tuple[Any, ...]) -> None:
+    """Call *fn*, and give what it returns or raises to the future *outcome*."""
+    try:
+        outcome.set_result(fn(*args))
+    except BaseException as error:
+        outcome.set_exception(error)
 
 
 def _start(thread: threading.Thread) -> None:

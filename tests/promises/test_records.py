@@ -795,6 +795,32 @@ def test_a_json_provider_that_exits_stops_no_record(
         assert record_of(elsewhere, key).result_missing == "it is not JSON: SystemExit"
 
 
+class Refusing(DefaultJSONProvider):
+    """A JSON provider that cannot read anything."""
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Leave."""
+        raise SystemExit
+
+
+def test_a_json_provider_that_exits_ends_a_wait_for_a_record(
+    shared: Executor, elsewhere: Executor
+) -> None:
+    (other,) = elsewhere.apps
+    other.json = Refusing(other)
+    shared.submit_stored("power", pow, 2, 5)
+    finish(shared)
+
+    async def wait() -> None:
+        async with asyncio.timeout(WAIT):
+            await elsewhere.records.wait("power")
+
+    with pytest.raises(SystemExit):
+        elsewhere.records.get("power")
+    with pytest.raises(SystemExit):
+        asyncio.run(wait())
+
+
 def test_a_long_message_of_progress_is_cut_in_the_database(
     shared: Executor, elsewhere: Executor
 ) -> None:
