@@ -22,7 +22,7 @@ from ..aio.waiter import AsyncioJobFuture
 from ..events.response import waiting_here
 from ..exceptions import WaitTimeout
 from ..settings import check_seconds
-from ..threads.conditions import LightCondition
+from ..threads.conditions import LightCondition, is_time_up
 from .callbacks import call_back
 from .info import running_job
 from .item import WorkItem
@@ -118,7 +118,7 @@ class JobFuture(concurrent.futures.Future[T]):
         except BaseException as error:
             if error is self._exception:
                 self._mark_retrieved()
-            elif isinstance(error, TimeoutError):
+            elif is_time_up(error, timeout):
                 raise self._wait_timeout(timeout) from None
             raise
         else:
@@ -139,8 +139,10 @@ class JobFuture(concurrent.futures.Future[T]):
         check_seconds("timeout", timeout)
         try:
             exception = self._wait("exception()", super().exception, timeout)
-        except TimeoutError:
-            raise self._wait_timeout(timeout) from None
+        except TimeoutError as error:
+            if is_time_up(error, timeout):
+                raise self._wait_timeout(timeout) from None
+            raise
         self._mark_retrieved()
         return exception
 

@@ -12,7 +12,7 @@ from ..aio.mailbox import Mailbox
 from ..exceptions import JobLost, ResultNotStored, StoredError, StoreUnavailable, WaitTimeout
 from ..jobs.foreign import waiter_of_stored
 from ..settings import check_seconds
-from ..threads.conditions import RLock
+from ..threads.conditions import RLock, is_time_up
 from ..threads.pool import run_apart
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ class RecordFuture(concurrent.futures.Future[Any]):
         check_seconds("timeout", timeout)
         try:
             return wait(timeout)
-        except TimeoutError:  # of the wait: no outcome of a record is a TimeoutError
+        except TimeoutError as error:  # No outcome of a record is one.
+            if not is_time_up(error, timeout):
+                raise
             record = self._record
             raise WaitTimeout(
                 f"the job {record.name!r} of the process {record.pid} on {record.host} has not "

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import wait
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..threads.conditions import LightEvent, LightFuture, RLock
+from ..threads.conditions import LightEvent, LightFuture, RLock, wait_for
 from ..threads.pool import start_thread
 from ..threads.unjoined import UnjoinedThread
 from .backlog import Backlog
@@ -112,10 +111,10 @@ class Writer:
         :param backlog: seconds to wait longer, as long as the database answers
         """
         passed = self.backlog.mark()
-        wait([passed], timeout)  # It raises nothing but what a signal handler raises.
+        wait_for(passed, timeout)
         end = time.monotonic() + backlog
         while not (passed.done() or self.is_away()) and time.monotonic() < end:
-            wait([passed], _SILENCE)
+            wait_for(passed, _SILENCE)
         return passed.done()
 
     def catch_up(self, timeout: float) -> None:

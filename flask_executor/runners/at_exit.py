@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..exceptions import ExecutorClosed
+from ..threads.conditions import wait_for
 from .closing import (
     Deadline,
     cancel_later,
@@ -98,9 +99,7 @@ def _announce_wait(host: Runtime, idle: Future[None], deadline: Deadline) -> Non
     left = deadline.left(host.settings.shutdown_timeout)
     if left is not None and left <= _SILENCE:
         return
-    try:
-        idle.result(_SILENCE)
-    except TimeoutError:
+    if not wait_for(idle, _SILENCE):
         jobs = summary_of_unfinished(host) or "the last job to finish"  # It may just have ended.
         _say(host, f"Waiting for {jobs}; press Ctrl-C to stop waiting")
 

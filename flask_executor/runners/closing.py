@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections import Counter
-from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING
 
 from ..aio.loop import GRACE
@@ -12,6 +12,7 @@ from ..aio.waiter import all_done
 from ..exceptions import WaitTimeout
 from ..jobs.info import running_job
 from ..queue.queue import at_work, pending, stats_of
+from ..threads.conditions import wait_for
 from .retrying import end_all_waiting
 
 if TYPE_CHECKING:
@@ -80,15 +81,15 @@ def cancel_later(host: Runtime) -> None:
 
 def wait_or_give_up(host: Runtime, idle: Future[None], deadline: Deadline) -> None:
     """Wait until the queue is *idle*; after ``EXECUTOR_SHUTDOWN_TIMEOUT``, give up the jobs."""
-    try:
-        if not host.queue.is_given_up:
-            idle.result(deadline.left(host.settings.shutdown_timeout))
-    except TimeoutError:
-        left = give_up(host, f"Shut down after {host.settings.shutdown_timeout} s: %s")
-        futures = [item.future for item in left]
-        # Async teardown functions of coroutine jobs run on the loop, which is to be closed.
-        over = host.queue.idle_apart()
-        wait_for([over, *(future for future in futures if future is not None)], GRACE)
+    timeout = host.settings.shutdown_timeout
+    if host.queue.is_given_up or wait_for(idle, deadline.left(timeout)):
+        return
+    left = give_up(host, f"Shut down after {timeout} s: %s")
+    futures = [item.future for item in left]
+    # Async teardown functions of coroutine jobs run on the loop, which is to be closed.
+    over = host.queue.idle_apart()
+    ends = [over, *(future for future in futures if future is not None)]
+    concurrent.futures.wait(ends, GRACE)
 
 
 def give_up(host: Runtime, message: str) -> Collection[WorkItem]:
@@ -126,11 +127,8 @@ def drain(hosts: Iterable[Runtime], timeout: float | None) -> None:
     """
     deadline = Deadline()
     waits = {host: host.queue.idle() for host in hosts}
-    try:
-        for future in waits.values():
-            future.result(deadline.left(timeout))
-    except TimeoutError:
-        raise _drain_timeout(waits, timeout) from None
+    if not all(wait_for(future, deadline.left(timeout)) for future in waits.values()):
+        raise _drain_timeout(waits, timeout)
 
 
 async def drain_async(hosts: Iterable[Runtime], timeout: float | None) -> None:

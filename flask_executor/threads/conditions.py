@@ -112,12 +112,23 @@ class LightEvent:
         return self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0))
 
 
-def wait_for(future: Future[Any], timeout: float) -> bool:
-    """Wait for the end of *future*, at most *timeout* seconds, and return whether it is done.
+def wait_for(future: Future[Any], timeout: float | None) -> bool:
+    """Wait for the end of *future*, and return whether it is done.
 
-    Raises nothing but what a signal handler raises: the `result` of a future may itself raise a
-    `TimeoutError`.
+    It raises nothing but what a signal handler raises, which may be a `TimeoutError`.
+
+    :param timeout: seconds to wait; None for no limit
     """
     is_done = LightEvent()
     future.add_done_callback(lambda _: is_done.set())
     return is_done.wait(timeout) or future.done()
+
+
+def is_time_up(error: BaseException, timeout: float | None) -> bool:
+    """Whether a wait for a future raised *error* because the time was up.
+
+    A signal handler may raise a `TimeoutError`, too.
+
+    :param timeout: that of the wait
+    """
+    return timeout is not None and type(error) is TimeoutError and not error.args

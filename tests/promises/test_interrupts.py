@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from flask import Flask
 
 from flask_executor import Stats
 from tests import inside
-from tests.support import ROOT, MakeExecutor
+from tests.support import ROOT, WAIT, MakeExecutor
 
 # The handler raises at a random moment of a call; after each batch of calls all that was taken in
 # ends, the counts add up, and the process comes to its end.
@@ -145,6 +146,48 @@ def test_a_signal_handler_that_raises_at_any_moment_leaves_the_queue_whole(setti
     )
 
     assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
+
+
+def test_a_timeout_error_of_a_signal_handler_ends_a_wait_as_it_is(tmp_path: Path) -> None:
+    program = """
+import signal, sys, threading
+from flask import Flask
+from flask_executor import Executor
+
+class Late(TimeoutError): pass
+
+def on_alarm(*_):
+    raise Late("the whole program took too long")
+
+app, other = Flask("app"), Flask("app")
+app.config["EXECUTOR_STORE"] = other.config["EXECUTOR_STORE"] = sys.argv[1]
+executor, elsewhere = Executor(app), Executor(other)
+go_on = threading.Event()
+future = executor.submit_stored("key", go_on.wait, 60)
+stored = elsewhere.futures.get("key")
+signal.signal(signal.SIGALRM, on_alarm)
+for wait in (future.result, future.exception, stored.result, executor.drain, executor.shutdown):
+    for arguments in ((), (60,)):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            wait(*arguments)
+        except Late as error:
+            print(error)
+assert future.running()
+go_on.set()
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"sqlite:///{tmp_path / 'jobs.db'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["the whole program took too long"] * 10
 
 
 def test_an_inline_job_that_a_signal_handler_breaks_off_has_ended(
