@@ -59,6 +59,10 @@ class Batch:
         """Whether there is nothing to do."""
         return not (self.entries or self.released or self.wishes or self.marks)
 
+    def recorded(self) -> list[Entry]:
+        """The jobs whose records are to be written."""
+        return [*self.entries.values(), *(wish.entry for wish in self.wishes.values())]
+
     def take_claims(self, claims: deque[Wish]) -> None:
         """Take claims that need not wait for other work."""
         while claims and len(self.wishes) < _MAX_BATCH:

@@ -60,15 +60,18 @@ class BatchWriter:
         left.marks = self.batch.marks
         pieces = self.batch.pieces()
         for piece in pieces:
-            try:
-                self._write(piece)
-            except Exception as error:
-                if not is_outage(error):
-                    self._give_up(piece, error)
-                    continue
-                left.add(piece)
+            error = self._try(piece)
+            if is_outage(error):
                 if not is_alive():
+                    left.add(piece)
                     break
+                error = self._try(piece)  # It may have been away for a moment only.
+            if error is None or self._is_written_without_results(piece, error):
+                continue
+            if is_outage(error):
+                left.add(piece)
+            else:
+                self._give_up(piece, error)
         for piece in pieces:
             left.add(piece)
         self.batch = left
@@ -100,6 +103,29 @@ class BatchWriter:
             wish.answer.set_result(holder)
         for mark in batch.marks:
             mark.passed.set_result(None)
+
+    def _try(self, batch: Batch) -> Exception | None:
+        """Write *batch*, and return the error if that fails."""
+        try:
+            self._write(batch)
+        except Exception as error:
+            return error
+        return None
+
+    def _is_written_without_results(self, piece: Batch, error: Exception) -> bool:
+        """Write *piece* without the results, if it has any; return whether that was possible."""
+        # The server may not take so much at once. MySQL then closes the connection, as if it were
+        # away.
+        results = {entry: entry.result for entry in piece.recorded() if entry.result is not None}
+        if not results:
+            return False
+        for entry in results:
+            entry.drop_result(f"the database has refused it: {type(error).__name__}")
+        if self._try(piece) is None:
+            return True
+        for entry, result in results.items():
+            entry.result, entry.result_missing = result, None
+        return False
 
     def _note_written(self, entry: Entry, row: Row) -> None:
         # Not the entry's own state: the job may have ended since.

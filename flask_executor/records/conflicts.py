@@ -30,6 +30,6 @@ def is_conflict(error: DBAPIError) -> bool:
     return cause is not None and bool(cause.args) and cause.args[0] in _NUMBERS
 
 
-def is_outage(error: Exception) -> bool:
+def is_outage(error: Exception | None) -> bool:
     """Whether the database is to blame: it is away, full or locked. Else the rows may be."""
     return isinstance(error, OperationalError | InterfaceError | NoConnection | OSError)

@@ -468,3 +468,54 @@ def test_a_row_that_the_database_refuses_costs_no_other_job_its_record(
     assert (counts["succeeded"], counts["running"], counts["failed"]) == (100, 1, 0)
     assert lines(caplog)[1] == f"{AWAY}answers again; 1 jobs have no record"
     assert on_file.records.get("runs").state == "succeeded"
+
+
+@pytest.fixture
+def small_packets(server: Server) -> Iterator[None]:
+    """A server that takes no more than a mebibyte at once, as others do by default."""
+    server.execute("SET GLOBAL max_allowed_packet = 1048576")
+    yield
+    server.execute("SET GLOBAL max_allowed_packet = 16777216")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [Mariadb], indirect=True)
+@pytest.mark.usefixtures("small_packets")
+def test_a_result_that_the_server_does_not_take_costs_nothing_but_itself(
+    on_server: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    def backslashes(count: int) -> str:
+        return "\\" * count  # Each is two in JSON, and four in a statement.
+
+    large = on_server.submit_stored("large", backslashes, 500_000)
+    assert len(large.result(WAIT)) == 500_000
+    small = on_server.submit_stored("small", backslashes, 2)
+    small.result(WAIT)
+    until(lambda: on_server.records.counts()["succeeded"] == 2)
+    until(lambda: len(lines(caplog)) >= 2 and lines(caplog)[-1] == BACK)
+    found = on_server.records.get("large")
+
+    assert found is not None
+    assert found.result is None
+    assert found.result_missing == "the database has refused it: OperationalError"
+    assert on_server.records.get("small").result == "\\\\"
+
+
+@pytest.mark.slow
+def test_a_result_that_cannot_be_written_costs_nothing_but_itself(
+    on_file: Executor, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for change in ("INSERT", "UPDATE"):
+        execute(
+            path,
+            f"CREATE TRIGGER refuse_{change} BEFORE {change} ON flask_executor_jobs"
+            " WHEN NEW.result = '1' BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        )
+    futures = [on_file.submit_stored(f"job-{n}", abs, n) for n in range(3)]
+    assert [future.result(WAIT) for future in futures] == [0, 1, 2]
+    until(lambda: on_file.records.counts()["succeeded"] == 3)
+    until(lambda: lines(caplog)[-1:] == [BACK])
+    found = [on_file.records.get(f"job-{n}") for n in range(3)]
+
+    assert [record.result for record in found] == [0, None, 2]
+    assert found[1].result_missing == "the database has refused it: IntegrityError"
