@@ -51,6 +51,7 @@ class LazyPool:
         # Reentrant: a garbage collection at any line may log a failure and run log handlers.
         self._replacing = RLock()
         self._has_opened = False
+        self._is_closed = False
         if not backend.in_process:
             from ..remote.calls import RemoteCalls  # noqa: PLC0415 - few apps need it
 
@@ -122,7 +123,8 @@ class LazyPool:
         return True
 
     def close(self, *, wait: bool) -> None:
-        """Shut the pool down."""
+        """Shut the pool down; a pool that is being opened, once it is open."""
+        self._is_closed = True
         if self.pool is not None:
             self.pool.shutdown(wait=wait)
 
@@ -134,6 +136,8 @@ class LazyPool:
             pool = self._backend.open(self._settings, self._name, self._prepare)
             self._on_open(pool.max_workers)
             self.pool = pool
+            if self._is_closed:
+                pool.shutdown(wait=False)
         return self.pool
 
     def _prepare(self) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from flask import Flask, g
 
-from flask_executor import Executor, InvalidSetting, WorkerDied
+from flask_executor import Executor, ExecutorClosed, InvalidSetting, WorkerDied
 from flask_executor.remote.call import Reply
 from flask_executor.settings import Settings
 from tests import inside, remote_app
@@ -130,6 +130,36 @@ class Sizeless(concurrent.futures.Executor):
         thread = threading.Thread(target=lambda: future.set_result(fn(*args, **kwargs)))
         thread.start()
         return future
+
+
+class Slow(ThreadPoolExecutor):
+    """Takes its time to open."""
+
+    in_process = True
+    gate = Gate()
+    is_shut_down = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.gate(self)
+        super().__init__(1)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        type(self).is_shut_down = True
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+def test_a_pool_that_is_open_only_after_the_shutdown_is_shut_down(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, type=f"{__name__}:Slow")
+    with ThreadPoolExecutor(1) as thread:
+        submitted = thread.submit(executor.submit, int)
+        Slow.gate.await_arrival()
+        executor.shutdown()
+        Slow.gate.open()
+
+        assert isinstance(submitted.exception(WAIT), ExecutorClosed)
+    assert Slow.is_shut_down
 
 
 def test_a_factory_is_called_with_the_settings_at_the_first_job(
