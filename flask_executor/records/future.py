@@ -13,7 +13,8 @@ from ..exceptions import JobLost, ResultNotStored, StoredError, StoreUnavailable
 from ..jobs.foreign import waiter_of_stored
 from ..settings import check_seconds
 from ..threads.conditions import RLock, is_time_up
-from ..threads.pool import run_apart
+from ..threads.pool import start_thread
+from ..threads.unjoined import UnjoinedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Sequence
@@ -204,14 +205,21 @@ class Watch:
         self._wait = _SHORTEST
 
     def add(self, future: RecordFuture) -> None:
-        """End *future* when its job has ended."""
+        """End *future* when its job has ended.
+
+        :raises RuntimeError: if no thread can be started
+        """
         with self._lock:
             self._futures.add(future)
             self._wait = _SHORTEST
             if self._is_watching:
                 return
             self._is_watching = True
-        run_apart(self._run)
+        try:
+            start_thread(UnjoinedThread(self._run, ()))
+        except BaseException:  # The next future has another thread look.
+            self._is_watching = False
+            raise
 
     def _run(self) -> None:
         try:
@@ -219,7 +227,7 @@ class Watch:
                 time.sleep(wait)
                 with suppress(StoreUnavailable):
                     self._look()
-        except BaseException:  # The next future has another thread look.
+        except BaseException:  # as in `add`
             self._is_watching = False
             raise
 

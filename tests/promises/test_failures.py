@@ -661,6 +661,23 @@ def test_the_end_of_a_job_that_comes_back_then_is_told_once(
     assert told == [future.id, following.id]
 
 
+def test_the_future_of_a_job_elsewhere_that_nobody_can_watch_is_refused(
+    app: Flask, executors: MakeExecutor, gate: Gate, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    executor, elsewhere = executors(app, store=url), executors(Flask(app.name), store=url)
+    executor.submit_stored("key", gate)
+    assert elsewhere.records.get("key") is not None  # The thread that reads is there.
+
+    with no_new_threads(), pytest.raises(NO_THREAD):
+        elsewhere.futures.get("key")
+    future = elsewhere.futures.get("key")
+    gate.open()
+
+    assert future is not None
+    assert future.result(WAIT) is None
+
+
 def test_a_delayed_job_whose_time_comes_then_is_run(executor: Executor) -> None:
     executor.submit(as_coroutine_function(int)).result(WAIT)  # the loop is there
 
