@@ -42,14 +42,13 @@ def submit_awaited(
     key = options.key
     if key is None and isinstance(fn, JobFunction):
         key = fn.job_options.key
-    store = part.host.recorder.store
-    if key is None or not store.is_shared:
+    if key is None or part.host.settings.store is None:
         future = part.submit(fn, args, kwargs, options, may_hold=True)
         return waiter_of_stored(future, mailbox)
     check_function(fn)
     if isinstance(fn, JobFunction):
         options = options.over(fn.job_options)
-    store.check_key(key)
+    part.host.recorder.store.check_key(key)
     event = event_of(options.after)
     promise = PromisedFuture(name_of(fn))
     waiter = promise.waiter(mailbox)

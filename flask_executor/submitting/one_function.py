@@ -176,28 +176,28 @@ class FunctionSubmitter(ABC, Generic[P, T]):
 if TYPE_CHECKING:
 
     class Takes1(Protocol[A_contra, T]):
-        """A_contra job of 1 positional argument."""
+        """A job of 1 positional argument."""
 
         def submit(self, _1: A_contra, /) -> JobFuture[T]:
             """Submit it."""
             ...
 
     class Takes2(Protocol[A_contra, B_contra, T]):
-        """A_contra job of 2 positional arguments."""
+        """A job of 2 positional arguments."""
 
         def submit(self, _1: A_contra, _2: B_contra, /) -> JobFuture[T]:
             """Submit it."""
             ...
 
     class Takes3(Protocol[A_contra, B_contra, C_contra, T]):
-        """A_contra job of 3 positional arguments."""
+        """A job of 3 positional arguments."""
 
         def submit(self, _1: A_contra, _2: B_contra, _3: C_contra, /) -> JobFuture[T]:
             """Submit it."""
             ...
 
     class Takes4(Protocol[A_contra, B_contra, C_contra, D_contra, T]):
-        """A_contra job of 4 positional arguments."""
+        """A job of 4 positional arguments."""
 
         def submit(self, _1: A_contra, _2: B_contra, _3: C_contra, _4: D_contra, /) -> JobFuture[T]:
             """Submit it."""

@@ -107,6 +107,24 @@ def test_the_import_leaves_out_what_few_apps_need() -> None:
     assert few_need.isdisjoint(done.stdout.split())
 
 
+def test_jobs_without_a_key_import_no_records() -> None:
+    code = """
+import asyncio, sys, flask, flask_executor
+executor = flask_executor.Executor(flask.Flask("app"))
+
+async def main():
+    executor.submit(int).result()
+    await executor.submit_async(int)
+
+asyncio.run(main())
+print(*sys.modules)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "flask_executor.records" not in done.stdout.split()
+
+
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build both distributions: the sdist from a copy of the tree, the wheel from the sdist."""
