@@ -149,13 +149,22 @@ def pending_response() -> PendingResponse:
     return pending
 
 
-def waiting_here() -> list[Waiting]:
-    """The jobs that wait for the response of the calling code's request.
+def refuse_to_wait(what: str, is_waited_for: Callable[[Waiting], bool]) -> None:
+    """Refuse to wait for jobs that wait for the response of the calling code's request.
 
-    None in another thread that has a copy of the request's context: the request goes on there.
+    Another thread that has a copy of the request's context may wait: the request goes on.
+
+    :param what: the call that would wait
+    :param is_waited_for: whether that call would wait for this job
+    :raises RuntimeError: if it would wait for one of the jobs
     """
     pending, _context = _own_pending()
-    return [] if pending is None else pending.waiting()
+    for each in () if pending is None else pending.waiting():
+        if is_waited_for(each):
+            raise RuntimeError(
+                f"{what} would never end: the job {each.item.name!r} starts after the response of "
+                "this request"
+            )
 
 
 def _watch(app: Flask) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from ..aio.mailbox import Mailbox
 from ..aio.running import running_loop, warn_if_blocking
 from ..aio.waiter import AsyncioJobFuture
-from ..events.response import waiting_here
+from ..events.response import refuse_to_wait
 from ..exceptions import WaitTimeout
 from ..settings import check_seconds
 from ..threads.conditions import LightCondition, is_time_up
@@ -309,18 +309,12 @@ class JobFuture(concurrent.futures.Future[T]):
             job = running_job.get(None)
             if not isinstance(job, WorkItem):
                 if timeout is None:
-                    self._check_not_after_response(what)
+                    own = self.job
+                    refuse_to_wait(what, lambda each: each.item is own)
                 return wait(timeout)
             return job.host.wait(self, wait, timeout)
         finally:
             del self, wait  # as in `result`
-
-    def _check_not_after_response(self, what: str) -> None:
-        if any(each.item is self.job for each in waiting_here()):
-            raise RuntimeError(
-                f"{what} would never end: the job {self.name!r} starts after the response of this "
-                "request"
-            )
 
     def _wait_timeout(self, timeout: float | None) -> WaitTimeout:
         return WaitTimeout(

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..context.request import request_or_none
-from ..events.response import pending_response, waiting_here
+from ..events.response import pending_response, refuse_to_wait
 from ..jobs.info import running_job
 from ..jobs.item import WorkItem
 from ..messages.log import log_line
@@ -15,7 +15,7 @@ from ..threads.conditions import RLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..events.waiting import Event
+    from ..events.waiting import Event, Waiting
     from .ports import Runtime
 
 
@@ -140,9 +140,8 @@ def refuse_before_response(hosts: Iterable[Runtime], what: str) -> None:
     :param what: the call that would wait
     :raises RuntimeError: if jobs of *hosts* wait for the response of the caller's request
     """
-    for later in waiting_here():
-        if isinstance(later, Later) and later.host in hosts and later.item.is_pending():
-            raise RuntimeError(
-                f"{what} would never end: the job {later.item.name!r} starts after the response of "
-                "this request"
-            )
+
+    def is_waited_for(each: Waiting) -> bool:
+        return isinstance(each, Later) and each.host in hosts and each.item.is_pending()
+
+    refuse_to_wait(what, is_waited_for)
