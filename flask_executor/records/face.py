@@ -30,6 +30,8 @@ _SHORTEST, _LONGEST = 0.02, 1.0
 
 _DAY = 1440  # in minutes
 
+_MOST = 2**31 - 1  # A database takes no greater limit.
+
 
 class Records:
     """What is known of an app's jobs: the value of `Executor.records`.
@@ -89,7 +91,7 @@ class Records:
             if not (value is None or isinstance(value, str)):
                 raise TypeError(f"{what} is {shown_setting(value)}; expected a str, or None")
         check_count("limit", limit)
-        found = self._store.list(Wanted(state, name, limit, before, key, results))
+        found = self._store.list(Wanted(state, name, min(limit, _MOST), before, key, results))
         return found if results else [record.without_result() for record in found]
 
     def counts(self) -> dict[RecordState, int]:

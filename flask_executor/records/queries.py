@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, case, func, select, union_all
 from .ends import find_ends
 from .process import ProcessRecord
 from .record import ENDED, moment
+from .row import MAX_NAME, text_for_column
 from .schema import JOBS, MYSQL, PROCESSES
 from .selecting import (
     NOT_ENDED,
@@ -88,13 +89,13 @@ class SqlQueries:
         state, name, limit, before, key, results = wanted
         chosen = (records if results else short_records).where(self._mine)
         if name is not None:
-            chosen = chosen.where(JOBS.c.name == name)
+            chosen = chosen.where(JOBS.c.name == text_for_column(name, MAX_NAME))
         index = "name" if name is not None else "id" if state is None else "state"
         for dialect in MYSQL:  # which may read and sort all records otherwise
             hint = f"FORCE INDEX (flask_executor_jobs_{index})"
             chosen = chosen.with_hint(JOBS, hint, dialect)
         if before is not None:
-            chosen = chosen.where(JOBS.c.id < before)
+            chosen = chosen.where(JOBS.c.id < _as_id(before))
         if key is not None:
             begins = json.dumps(key)[:-1]  # without the closing quotation mark
             # LIKE would ignore the case of letters in SQLite.
@@ -147,6 +148,11 @@ class SqlQueries:
                 for statement in statements
                 for row in connection.execute(statement).mappings()
             ]
+
+
+def _as_id(text: str) -> str:
+    # A database may refuse to compare other characters with ids.
+    return text_for_column(text, MAX_NAME).encode("ascii", "replace").decode()
 
 
 def _process_of(row: Any) -> ProcessRecord:

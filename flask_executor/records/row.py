@@ -47,7 +47,7 @@ class Row(TypedDict):
 
 
 # The greatest numbers of characters.
-_MAX_NAME = 255
+MAX_NAME = 255
 _MAX_MESSAGE, _MAX_TRACEBACK = 10_000, 100_000
 MAX_RESULT = 1024 * 1024
 
@@ -72,7 +72,7 @@ def row_of(entry: Entry, *, app: str, process: str, dumps: Callable[[Any], str])
         app=app,
         executor=entry.executor,
         key=None if entry.key is None else json.dumps(entry.key),
-        name=text_for_column(entry.name, _MAX_NAME),
+        name=text_for_column(entry.name, MAX_NAME),
         state=state,
         attempt=entry.attempt,
         submitted_at=entry.submitted_at,
@@ -81,7 +81,7 @@ def row_of(entry: Entry, *, app: str, process: str, dumps: Callable[[Any], str])
         progress=_progress_text(entry.progress),
         result=result,
         result_missing=entry.result_missing if state == "succeeded" else None,
-        error_type=None if error is None else text_for_column(error.type, _MAX_NAME),
+        error_type=None if error is None else text_for_column(error.type, MAX_NAME),
         error_message=_cut(None if error is None else error.message, _MAX_MESSAGE),
         error_traceback=_end_of(None if error is None else error.traceback, _MAX_TRACEBACK),
         host=host_name(),

@@ -267,6 +267,12 @@ def test_records_are_listed_from_the_last_to_the_first_in_pages(executor: Execut
     }
 
 
+def test_a_list_may_have_any_number_of_records(executor: Executor) -> None:
+    executor.submit_stored("power", pow, 2, 5).result(WAIT)
+
+    assert [record.key for record in executor.records.list(limit=2**64)] == ["power"]
+
+
 def test_a_popped_key_has_no_record_but_its_id_has(executor: Executor) -> None:
     future = executor.submit_stored("power", pow, 2, 5)
     executor.drain(WAIT)

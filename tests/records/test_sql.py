@@ -15,7 +15,7 @@ from sqlalchemy import event
 from flask_executor.records.database import Found
 from flask_executor.records.history import SAMPLE
 from flask_executor.records.record import RecordState
-from flask_executor.records.row import Row
+from flask_executor.records.row import MAX_NAME, Row, text_for_column
 from tests.records.stores import TTL, Opened, Store, claim, key_of, row_of
 from tests.support import WAIT
 
@@ -443,6 +443,24 @@ def test_a_list_has_the_jobs_whose_keys_begin_with_a_text(store: Store) -> None:
     assert begin("a", "pending") == begin("a")
     for key in ("A", "a%", "a_", 'a"', "a\\", "ä", "ä🎉"):
         assert begin(key) == [each for each in keys if each.startswith(key)]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "🎉", "long" * 100])
+def test_a_list_finds_a_name_that_was_changed_to_fit(store: Store, name: str) -> None:
+    database = store.open()
+    row = row_of(name=text_for_column(name, MAX_NAME))
+    database.write([row], [], [])
+
+    assert ids(database.list(None, name, 9, None)) == [row["id"]]
+
+
+@pytest.mark.parametrize("before", ["", "a\0", "\ud800", "é", "🎉"])
+def test_a_list_can_be_asked_for_what_comes_before_any_text(store: Store, before: str) -> None:
+    database = store.open()
+    row = row_of()
+    database.write([row], [], [])
+
+    assert ids(database.list(None, None, 9, before)) in ([], [row["id"]])
 
 
 def test_a_list_may_leave_out_what_is_large(store: Store) -> None:
