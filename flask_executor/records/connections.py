@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +14,7 @@ from ..threads.fork import ForkGate
 from .conflicts import is_conflict
 from .engine import for_statements, for_writing, make_engine
 from .tables import create_tables
+from .urls import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -48,7 +49,9 @@ class Connections:
         self._driver: Any = self.engine.dialect.loaded_dbapi
         self._key = key
         self._closings = 0
-        self._is_created = False
+        self._path = file_of(self.engine.url)
+        self._is_ready = False
+        self._file: tuple[int, int] | None = None  # that of the connections, in SQLite
         # Connections that stay in use, as to get one from the pool takes as long as a claim itself:
         # one for single statements and, with SQLite, one for transactions. Guarded by _writes.
         self._kept: dict[Engine, Connection] = {}
@@ -66,27 +69,27 @@ class Connections:
         """
         with self._in_use():
             create_tables(self.engine, self._key)
-        self._is_created = True
+        self._file = self._file_now()
+        self._is_ready = True
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """Use a connection for reading."""
-        if not self._is_created:
-            self.create()
-        with self._in_use(), self._lent(self.engine) as connection:
+        self._make_ready()
+        with self._noting_failure(), self._in_use(), self._lent(self.engine) as connection:
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Do *work* in a transaction, and again if it met with other transactions."""
-        if not self._is_created:
-            self.create()
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return self._write_once(work)
-            except DBAPIError as error:
-                if not is_conflict(error):
-                    raise
-        return self._write_once(work)
+        self._make_ready()
+        with self._noting_failure():
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return self._write_once(work)
+                except DBAPIError as error:
+                    if not is_conflict(error):
+                        raise
+            return self._write_once(work)
 
     def try_insert(self, insert: DriverInsert, row: Mapping[str, Any]) -> bool:
         """Insert a row in a transaction of its own; return whether it is there now.
@@ -94,8 +97,7 @@ class Connections:
         If not, the row is refused, or something else is wrong: another transaction is in the way,
         or the server has closed the connection. `write` tries again, or tells what is wrong.
         """
-        if not self._is_created:
-            self.create()
+        self._make_ready()
         try:
             with self._in_use(), self._kept_open(self._single) as connection:
                 cursor = connection.connection.cursor()
@@ -109,6 +111,28 @@ class Connections:
         self._closings += 1
         with self._writes:
             _dispose(self.engine, self._kept, os.getpid())
+
+    def _make_ready(self) -> None:
+        if self._is_ready and self._file_now() != self._file:  # It was deleted, or put back.
+            self._is_ready = False
+            self.close()
+        if not self._is_ready:
+            self.create()
+
+    def _file_now(self) -> tuple[int, int] | None:
+        if self._path is not None:
+            with suppress(OSError):
+                found = self._path.stat()
+                return found.st_dev, found.st_ino
+        return None
+
+    @contextmanager
+    def _noting_failure(self) -> Generator[None]:
+        try:
+            yield
+        except DBAPIError:  # The next use looks whether all tables are there.
+            self._is_ready = False
+            raise
 
     def _in_use(self) -> AbstractContextManager[None]:
         return nullcontext() if self._gate is None else self._gate.passed()

@@ -220,3 +220,53 @@ def test_errors_show_neither_the_values_of_a_row_nor_the_password(
 
 def test_every_column_of_a_row_is_in_the_table() -> None:
     assert {column.name for column in JOBS.c} == {*row_of(), "claim"}
+
+
+BROKEN = [
+    "DROP TABLE flask_executor_jobs",
+    "DROP TABLE flask_executor_processes",
+    "DROP TABLE flask_executor_cancels",
+    "ALTER TABLE flask_executor_jobs DROP COLUMN error_message",
+]
+
+
+@pytest.mark.parametrize("statement", BROKEN)
+def test_what_is_dropped_while_it_is_in_use_is_made_again(fresh: Store, statement: str) -> None:
+    database = fresh.open()
+    database.write([row_of()], [], [])
+    database.expire()
+    fresh.execute(statement)
+
+    with pytest.raises(DBAPIError):
+        [database.write([row_of()], [], []), database.beat()]
+    row = row_of()
+    database.write([row], [], [])
+
+    assert database.beat() == []
+    assert database.by_id(row["id"]).row == row
+
+
+def test_a_reader_makes_what_was_dropped_while_it_was_in_use(fresh: Store) -> None:
+    database = fresh.open()
+    assert database.counts() == {}
+    fresh.execute("DROP TABLE flask_executor_jobs")
+
+    with pytest.raises(DBAPIError):
+        database.counts()
+
+    assert database.counts() == {}
+
+
+def test_a_file_that_is_deleted_while_it_is_in_use_is_made_again(file: Store) -> None:
+    database, other = file.open(), file.open("other")
+    key, row = row_of(), row_of()
+    database.write([row_of()], [], [claim(key)])
+    assert other.counts() == {"pending": 2}
+    for name in ("jobs.db", "jobs.db-wal", "jobs.db-shm"):
+        (file.folder / name).unlink()
+
+    assert database.write([], [], [claim(row)]) == [None]
+
+    assert other.by_id(row["id"]).row == row
+    database.beat()
+    assert other.counts() == {"pending": 1}
