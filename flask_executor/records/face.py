@@ -143,7 +143,8 @@ class Records:
         """Wait until the job has ended or is lost, and return its record; None if there is none.
 
         It looks at the record less and less often, at last once a second. It does not block the
-        event loop. If the time is up, it returns the record of a job that has not ended.
+        event loop. It waits for the job that has the key when it begins. If the time is up, it
+        returns the record of a job that has not ended.
 
         :param timeout: seconds to wait; None for no limit
         """
@@ -158,6 +159,7 @@ class Records:
             left = pause if ends is None else ends - time.monotonic()
             if left <= 0:
                 return record
+            key_or_id = record.id  # The key may be popped, or go to another job, meanwhile.
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST)
 

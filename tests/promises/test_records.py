@@ -375,6 +375,26 @@ def test_wait_returns_the_record_once_the_job_has_ended(executor: Executor, gate
     assert none is None
 
 
+def test_wait_is_for_the_job_that_had_the_key_when_it_began(
+    executor: Executor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = executor.submit_stored("key", gate, 1)
+    sleep = asyncio.sleep
+
+    async def meanwhile(seconds: float) -> None:  # between two looks at the record
+        if executor.futures.get("key") is first:
+            executor.futures.pop("key")
+            executor.submit_stored("key", abs, 2)
+            gate.open()
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", meanwhile)
+    record = asyncio.run(executor.records.wait("key"))
+
+    assert record is not None
+    assert (record.id, record.result) == (first.id, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
