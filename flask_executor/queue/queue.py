@@ -206,7 +206,11 @@ class JobQueue:
             return worker, held
 
     def note_cancelled(self, item: WorkItem) -> bool:
-        """Note that *item* was cancelled while it waited; False if that is known."""
+        """Note that *item* was cancelled while it waited, and return whether to announce that.
+
+        Not if it is known already, nor if the job is still being submitted: its submitter announces
+        the submission first.
+        """
         with self.lock:
             state, held = item.state, self.admission.held.get(item)
             is_first = state not in {"cancelled", "rejected"}
@@ -224,7 +228,7 @@ class JobQueue:
                 self.ready.stale += state == "ready"
                 item.state = "rejected" if state == "held" else "cancelled"
             self.ready.compact()
-            return is_first
+            return is_first and state != "new"
 
     def leave(self, item: WorkItem) -> None:
         """Note that a coroutine job is over."""

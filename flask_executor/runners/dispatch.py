@@ -14,6 +14,7 @@ from ..queue.admission import Held
 from ..queue.recovery import reassign, replace_withdrawn, retire_unless_alone, unassign, withdraw
 from .room import Room
 from .running import fail_unrun, fail_waiting, run_here, run_there
+from .transitions import on_transition
 
 if TYPE_CHECKING:
     from ..jobs.item import WorkItem
@@ -77,10 +78,10 @@ class Dispatcher:
         worker, is_delayed = None, delay is not None or later is not None
         try:
             with queue.lock:
-                if queue.is_closed:
-                    self.check_open()
-                # A receiver of job_submitted may cancel it, or anybody who has the key.
+                # Its group may have cancelled it, a receiver of job_submitted, or who has the key.
                 is_cancelled = item.state == "cancelled"
+                if queue.is_closed and not is_cancelled:
+                    self.check_open()
                 is_held = may_hold and not is_cancelled and not self._admission.may_enter()
                 if is_held:
                     self._hold(item, delay, later)
@@ -89,6 +90,7 @@ class Dispatcher:
                     worker = queue.enter(item, is_delayed=is_delayed or not is_open)
             if is_cancelled:
                 self.room.give_back(item)
+                on_transition(self._host, item, "pending", "cancelled")
             elif is_held:
                 self._limit_hold(item, hold_timeout)
             elif is_open:

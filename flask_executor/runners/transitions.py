@@ -61,8 +61,9 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
     the submitter's context.
 
     The end of a job that ran is announced before its future shows it. A start or a cancellation is
-    announced when it is decided, and the future may show it already. An overdue job ends twice: its
-    future when its time is up, and the job itself when its code has ended.
+    announced when it is decided, and the future may show it already; if the job is still being
+    submitted, its submitter announces both. An overdue job ends twice: its future when its time is
+    up, and the job itself when its code has ended.
 
     The queue counts what it decides under its lock: submissions, starts, and jobs that are
     cancelled while they wait. Two changes are not announced: in a forked process, the failure of

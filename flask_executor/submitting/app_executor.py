@@ -167,12 +167,12 @@ class AppExecutor:
                 options.group.add(call[0])
             if on_claimed is not None:
                 on_claimed(call[0])
-            if is_bounded and not may_hold:
+            if is_bounded and not may_hold and item.is_pending():
                 dispatch.room.reserve(item, wait, is_delayed=is_delayed)
-                dispatch.check_open()
-            if key is None or item.is_pending():
-                is_announced = True
-                on_transition(host, item, None, "pending", call=call)
+                if item.is_pending():
+                    dispatch.check_open()
+            is_announced = True
+            on_transition(host, item, None, "pending", call=call)
             dispatch.put(
                 item,
                 delay,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -13,7 +15,20 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from flask_executor import Executor, GroupTimeout, JobGroup, QueueFull, Retry, current_job
+from flask_executor import (
+    Executor,
+    GroupTimeout,
+    JobExited,
+    JobFuture,
+    JobGroup,
+    JobInfo,
+    QueueFull,
+    Retry,
+    current_job,
+    job_cancelled,
+    job_submitted,
+)
+from tests import inside
 from tests.support import WAIT, Gate, Interrupted, MakeExecutor, app_log
 
 
@@ -408,6 +423,75 @@ def test_an_error_of_the_block_stops_the_jobs_and_passes(run: Callable[..., Any]
     assert futures[0].cancelled()
     assert caught.value.__notes__ == ["Meanwhile, 1 job of a group failed: fail"]
     assert isinstance(futures[1].exception(), ValueError)
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_a_job_that_comes_after_a_failure_is_announced_and_recorded_as_any_other(
+    app: Flask, executors: MakeExecutor, gate: Gate, key: str | None
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1, store_records="all")
+    announced: list[str] = []
+
+    def submitted(_: Flask, job: JobInfo, **__: object) -> None:
+        announced.append(f"{job.name} is submitted")
+
+    def cancelled(_: Flask, job: JobInfo, **__: object) -> None:
+        announced.append(f"{job.name} is cancelled")
+
+    with pytest.raises(ExceptionGroup), executor.group() as group:
+        group.submit(fail)
+        while not group.is_aborted():
+            threading.Event().wait(0.001)
+        gate.occupy(executor)
+        executor.submit(double, 1)  # Now the queue has no room.
+        with job_submitted.connected_to(submitted), job_cancelled.connected_to(cancelled):
+            future = group.options(key=key).submit(double, 2)
+        gate.open()
+
+    assert future.cancelled()
+    assert announced == ["double is submitted", "double is cancelled"]
+    record = executor.records.get(future.id)
+    assert record is not None
+    assert record.state == "cancelled"
+
+
+def test_a_job_that_waits_for_room_is_cancelled_with_its_group(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    announced: list[str] = []
+    stack = ExitStack()
+    for signal in (job_submitted, job_cancelled):
+        stack.enter_context(
+            signal.connected_to(
+                lambda _, job, signal=signal, **__: announced.append(f"{signal.name} {job.name}")
+            )
+        )
+    gate.occupy(executor)
+    executor.submit(double, 1)
+    ending = threading.Event()
+
+    def ends() -> None:
+        ending.wait(WAIT)
+        raise KeyError("of the block")
+
+    def waits_for_room(group: JobGroup) -> JobFuture[int]:
+        with app.app_context():
+            return group.options(queue_timeout=WAIT).submit(double, 2)
+
+    with stack, ThreadPoolExecutor(1) as thread:
+        with pytest.raises(KeyError, match="of the block"), executor.group() as group:
+            submitting = thread.submit(waits_for_room, group)
+            while not inside.waits_for_room(app):
+                threading.Event().wait(0.001)
+            del announced[:]
+            ending.set()
+            ends()
+        future = submitting.result(WAIT)
+        gate.open()
+
+    assert future.cancelled()
+    assert announced == ["job-submitted double", "job-cancelled double"]
 
 
 @may_block_the_loop

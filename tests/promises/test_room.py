@@ -490,7 +490,7 @@ def test_a_submitter_that_waits_for_room_is_woken_when_its_job_is_cancelled(
     assert (stats.submitted, stats.pending, stats.cancelled) == (3, 0, 1)
 
 
-def test_a_job_that_is_cancelled_while_its_submitter_waits_for_room_is_not_announced(
+def test_a_job_that_is_cancelled_while_its_submitter_waits_for_room_is_announced_in_order(
     app: Flask, full: Executor, gate: Gate
 ) -> None:
     sent: list[str] = []
@@ -509,7 +509,7 @@ def test_a_job_that_is_cancelled_while_its_submitter_waits_for_room_is_not_annou
         full.futures.cancel("key")
         thread.join(WAIT)
 
-    assert sent == ["cancelled"]
+    assert sent == ["submitted", "cancelled"]
 
 
 def test_a_place_is_free_again_when_its_job_is_cancelled_before_it_comes(
