@@ -164,10 +164,10 @@ class JobGroup(WithOptions):
         if error is not None:
             self._abort()
         while (future := self._next_unfinished()) is not None:
-            if await block.wait_is_cancelled(waiter_of_stored(future, block.mailbox)):
+            waiter = waiter_of_stored(future, block.mailbox)
+            while await block.wait_is_cancelled(waiter):
                 self._abort()
-            if future.done():
-                self._on_done(future)
+            self._on_done(future)
         self._close()
         block.settle_waiters(self._waiters)
         cancelled = await block.settle(was_aborted=was_aborted)
@@ -176,7 +176,7 @@ class JobGroup(WithOptions):
         error = self._own(error, was_aborted=was_aborted)
         if error is None and cancelled is not None and not self._failed:
             raise cancelled
-        if self._failed:
+        if self._failed or error is not None:
             block.stay_cancelled()
         self._raise_for(error)
         return error is None

@@ -271,6 +271,11 @@ def has_task(future: JobFuture[Any]) -> bool:
     return future.job.task is not None
 
 
+def count_who_await(future: JobFuture[Any]) -> int:
+    """Return how many times the job is awaited."""
+    return len(future._loop_waiters or ())
+
+
 def take_waiters(future: JobFuture[Any]) -> list[Any]:
     """Return who awaits the job, and have them forgotten."""
     return future._take_waiters()

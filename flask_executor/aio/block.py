@@ -24,7 +24,8 @@ class AsyncBlock:
         # All below are used in the loop's thread only.
         self._is_over = False
         self._is_cancelled_here = False
-        self._cancelled: list[asyncio.CancelledError] = []
+        # The last one: anyio cancels a task in each turn of the loop, until it leaves the scope.
+        self._cancelled: asyncio.CancelledError | None = None
 
     def cancel(self) -> None:
         """Cancel the code of the block; from any thread."""
@@ -34,16 +35,15 @@ class AsyncBlock:
         """Note that the code of the block has ended."""
         self._is_over = True
         if isinstance(error, asyncio.CancelledError):
-            self._cancelled.append(error)
+            self._cancelled = error
 
     async def wait_is_cancelled(self, waiter: AsyncioJobFuture[Any]) -> bool:
-        """Wait for the end of a job, and return whether this was cancelled."""
+        """Wait for the end of a job, and return whether this was cancelled before it."""
         try:
             await asyncio.wait([waiter])  # Does not ask for the outcome.
         except asyncio.CancelledError as error:
-            self._cancelled.append(error)
-            return True
-        return False
+            self._cancelled = error
+        return not waiter.done()
 
     def settle_waiters(self, waiters: list[AsyncioJobFuture[Any]]) -> None:
         """Settle those of this loop whose jobs have ended.
@@ -62,13 +62,13 @@ class AsyncBlock:
         :returns: a cancellation that somebody else has asked for, or None
         """
         if self._is_cancelled_here:
-            if not self._cancelled:  # The next await is to raise the cancellation.
+            if self._cancelled is None:  # The next await is to raise the cancellation.
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(0)
             self._task.uncancel()
         if was_aborted and self._task.cancelling() == 0:
-            self._cancelled.clear()
-        return self._cancelled[-1] if self._cancelled else None
+            self._cancelled = None
+        return self._cancelled
 
     def stay_cancelled(self) -> None:
         """If somebody else has cancelled the task, have its next await raise the cancellation.

@@ -324,6 +324,67 @@ def test_a_task_goes_on_after_a_group_has_cancelled_it(
     assert asyncio.run(asyncio.wait_for(goes_on(), WAIT)) == 0
 
 
+@pytest.mark.parametrize("ends_with", [KeyError, None])
+def test_a_cancellation_that_an_error_hides_is_raised_by_the_next_await(
+    executor: Executor, ends_with: type[Exception] | None
+) -> None:
+    begun = threading.Event()
+    asked = asyncio.Event()
+
+    async def cleans_up(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        begun.set()
+        try:
+            await forever()
+        finally:
+            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(asked.set)
+            while not task.cancelling():
+                await asyncio.sleep(0)
+            if ends_with is None:
+                raise ValueError("as it ends")
+
+    async def block() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        with pytest.raises(ends_with or ExceptionGroup):
+            async with executor.group() as group:
+                group.submit(cleans_up, asyncio.get_running_loop(), task)
+                await asyncio.to_thread(begun.wait, WAIT)
+                if ends_with is not None:
+                    raise ends_with
+                group.submit(fail)
+        assert task.cancelling() == 1
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(block(), WAIT))
+
+
+def test_one_that_anyio_cancels_in_each_turn_of_the_loop_awaits_its_job_once(
+    executor: Executor, gate: Gate
+) -> None:
+    counts: list[int] = []
+
+    def turn(future: JobFuture[Any], left: int) -> None:
+        if left:
+            asyncio.get_running_loop().call_soon(turn, future, left - 1)
+            return
+        counts.append(inside.count_who_await(future))
+        gate.open()
+
+    async def block() -> None:
+        with anyio.CancelScope() as scope:
+            async with executor.group() as group:
+                future = group.submit(gate)
+                gate.await_arrival()
+                scope.cancel()
+                turn(future, 50)
+
+    asyncio.run(block())
+
+    assert counts == [1]
+
+
 # In both kinds of block
 
 
