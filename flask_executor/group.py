@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .aio.block import AsyncBlock
 from .exceptions import GroupTimeout
-from .jobs.failures import counted_names, group_failures, note_failures
+from .jobs.failures import awaitable_failures, counted_names, has_raised, note_failures
 from .jobs.foreign import waiter_of_stored
-from .jobs.future import JobFuture, has_raised, wait_until_done
+from .jobs.future import JobFuture, wait_until_done
 from .jobs.info import running_job
 from .jobs.options import OptionValues
 from .jobs.reports import GroupReports
@@ -263,7 +263,7 @@ class JobGroup(WithOptions):
                 note_failures(error, _summary(failed))
             return
         if failed:
-            raise group_failures(_summary(failed), failed) from None
+            raise awaitable_failures(_summary(failed), failed) from None
         if self._late_names is not None:
             late = self._late_names or "the code of its block"
             raise GroupTimeout(

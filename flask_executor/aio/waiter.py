@@ -83,7 +83,7 @@ class AsyncioJobFuture(asyncio.Future[T]):
             self.set_result(result)
         else:
             # Keep the source: it logs an exception unless it is told that somebody retrieved it.
-            self.set_exception(_awaitable_exception(exception))
+            self.set_exception(awaitable_exception(exception))
             self._log_traceback = False
 
     def settle_if_ended(self) -> None:
@@ -135,6 +135,16 @@ class AsyncioJobFuture(asyncio.Future[T]):
             self._source._mark_retrieved()
 
 
+def awaitable_exception(exception: BaseException) -> BaseException:
+    """The exception that an ``await`` of a job raises, if the job has raised *exception*."""
+    # Raised by an await, a CancelledError would say that the waiter was cancelled. It was not.
+    if isinstance(exception, asyncio.CancelledError):
+        error = RuntimeError(f"the job raised {exception!r} without being cancelled")
+        error.__cause__ = exception
+        return error
+    return exception
+
+
 async def all_done(futures: Collection[Future[Any]], timeout: float | None) -> bool:
     """Wait until all are done or the time is up, and return whether all are done.
 
@@ -150,12 +160,3 @@ async def all_done(futures: Collection[Future[Any]], timeout: float | None) -> b
             for _ in futures:
                 await ended.acquire()
     return all(future.done() for future in futures)
-
-
-def _awaitable_exception(exception: BaseException) -> BaseException:
-    # Raised by an await, a CancelledError would say that the waiter was cancelled. It was not.
-    if isinstance(exception, asyncio.CancelledError):
-        error = RuntimeError(f"the job raised {exception!r} without being cancelled")
-        error.__cause__ = exception
-        return error
-    return exception

@@ -404,11 +404,6 @@ def wait_until_done(future: concurrent.futures.Future[Any], what: str, cure: str
         future._wait(what, super(JobFuture, future).exception, None, cure)
 
 
-def has_raised(future: JobFuture[Any], error: BaseException | None) -> bool:
-    """Whether *error* is the exception of the job; this does not ask for the outcome."""
-    return error is not None and future._exception is error
-
-
 def unasked_failure(future: JobFuture[Any]) -> BaseException | None:
     """The exception of a failed job whose outcome nobody has asked for; it may have been logged.
 

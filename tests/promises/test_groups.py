@@ -232,6 +232,27 @@ def test_the_block_of_a_group_raises_its_own_exception_and_others_a_group_with_i
     assert outcome == own
 
 
+async def one_cancels_itself(start: Start) -> None:
+    async def cancels_itself() -> None:
+        raise asyncio.CancelledError("its own")
+
+    start(cancels_itself)
+
+
+def test_a_job_that_raises_a_cancelled_error_by_itself_has_failed(executor: Executor) -> None:
+    for run in (in_task_group, in_anyio):
+        assert asyncio.run(asyncio.wait_for(run(one_cancels_itself), WAIT)) is None
+    with pytest.raises(ExceptionGroup, match="1 job of a group failed: cancels_itself"):
+        asyncio.run(asyncio.wait_for(in_job_group(executor, one_cancels_itself), WAIT))
+
+
+def test_a_job_that_exits_has_failed(executor: Executor) -> None:
+    with pytest.raises(ExceptionGroup) as caught, executor.group() as group:
+        group.submit(sys.exit, 3)
+
+    assert caught.group_contains(JobExited, depth=1)
+
+
 async def a_job_takes_too_long(start: Start) -> None:
     start(forever)
 
@@ -553,6 +574,46 @@ def test_a_job_that_waits_for_room_is_cancelled_with_its_group(
 
     assert future.cancelled()
     assert announced == ["job-submitted double", "job-cancelled double"]
+
+
+@may_block_the_loop
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_cancelled_error_that_a_job_raises_by_itself_is_a_failure_that_views_can_handle(
+    run: Callable[..., Any], is_read: bool
+) -> None:
+    def raises() -> None:
+        raise asyncio.CancelledError("its own")
+
+    def block(group: JobGroup) -> None:
+        future = group.submit(raises)
+        if is_read:
+            future.result(WAIT)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        run(block)
+
+    (failure,) = caught.value.exceptions
+    assert isinstance(failure, RuntimeError)
+    assert isinstance(failure.__cause__, asyncio.CancelledError)
+
+
+def test_a_cancelled_error_of_a_job_that_the_block_awaits_is_raised_in_a_group(
+    executor: Executor,
+) -> None:
+    async def raises() -> None:
+        raise asyncio.CancelledError("its own")
+
+    async def block() -> None:
+        async with executor.group() as group:
+            future = group.submit(raises)
+            with pytest.raises(RuntimeError):
+                await future
+            while not group.is_aborted():
+                await asyncio.sleep(0)
+            await future
+
+    with pytest.raises(ExceptionGroup, match=r"^1 job of a group failed: raises"):
+        asyncio.run(asyncio.wait_for(block(), WAIT))
 
 
 @may_block_the_loop
