@@ -70,7 +70,7 @@ class Retry:
         try:
             return min(self.delay * self.factor ** (attempt - 1), self.max_delay)
         except OverflowError:
-            return self.max_delay
+            return self.max_delay if self.delay else 0.0
 
 
 class Retrying:

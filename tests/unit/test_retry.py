@@ -21,6 +21,12 @@ def test_a_power_that_no_float_can_hold_is_the_longest_wait() -> None:
     assert Retry(10_001, factor=10.0, jitter=False).wait_after(10_000, KeyError()) == 60
 
 
+def test_no_wait_stays_none_after_any_number_of_attempts() -> None:
+    for factor in (2, 2.0):
+        retry = Retry(10_001, delay=0.0, factor=factor, jitter=False)
+        assert retry.wait_after(10_000, KeyError()) == 0
+
+
 def test_jitter_takes_a_random_part_of_the_wait() -> None:
     retry = Retry(2, delay=8)
 
