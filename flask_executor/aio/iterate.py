@@ -187,7 +187,8 @@ class _Source(Generic[T]):
             error = None
         if self._end.done():
             return
-        if error is None or (self._is_closed and isinstance(error, CancelledError)):
+        # The loop was stopped. The next who asks for an item is told; to close has no more effect.
+        if error is None or isinstance(error, CancelledError):
             self._end.set_result(None)
             return
         if self._is_left:

@@ -176,6 +176,26 @@ def test_one_that_shutdown_has_ended_is_dropped_in_silence(
     assert caplog.records == []
 
 
+def test_one_that_shutdown_has_ended_can_be_closed(executor: Executor) -> None:
+    """As a server does with a response whose client goes away, or Python at its end."""
+    closed: list[str] = []
+
+    async def rows() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append("closed")
+
+    items = executor.iterate(rows())
+    next(items)
+    executor.shutdown()
+
+    items.close()
+
+    assert closed == ["closed"]
+
+
 def test_an_iterator_that_is_never_asked_starts_nothing(executor: Executor) -> None:
     async def rows() -> AsyncIterator[int]:
         raise AssertionError
