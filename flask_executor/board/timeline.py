@@ -22,6 +22,7 @@ WIDTH = 100.0
 MOST_BARS = 300
 MOST_LANES = 40
 
+_LEAST_WAITING = 10  # So many lanes are for jobs that wait, if there are as many.
 _LEAST = 0.3  # the width of the shortest bar, which must be seen
 _LEAST_FOR_NAME = 4.0
 
@@ -90,19 +91,18 @@ def timeline_of(
     begin = now - timedelta(minutes=MINUTES)
     records = [*newest, *others]
     seen = {each.id: each for each in records if _ends_at(each, now) >= begin}
-    shown = sorted(seen.values(), key=attrgetter("id"), reverse=True)[:MOST_BARS]
+    shown = sorted(seen.values(), key=_importance, reverse=True)[:MOST_BARS]
     scale = _Scale(begin, now)
-    started = [each for each in shown if _has_started(each)]
     waiting = [each for each in shown if not _has_started(each)]
-    lanes = _lanes(started, scale)
-    rest = max(0, MOST_LANES - len(lanes))
-    drawn = sum(len(lane.bars) for lane in lanes[:MOST_LANES]) + min(rest, len(waiting))
+    started = (each for each in shown if _has_started(each))
+    lanes = _most_important(_lanes(started, scale), MOST_LANES - min(len(waiting), _LEAST_WAITING))
+    waiting = waiting[: MOST_LANES - len(lanes)]
     return Timeline(
         begins_at=begin,
         ends_at=now,
-        lanes=lanes[:MOST_LANES],
-        waiting=[Lane(each.host, each.pid, 0, [scale.bar(each)]) for each in waiting[:rest]],
-        left_out=len(seen) - drawn,
+        lanes=lanes,
+        waiting=[Lane(each.host, each.pid, 0, [scale.bar(each)]) for each in waiting],
+        left_out=len(seen) - len(waiting) - sum(len(lane.bars) for lane in lanes),
         is_cut=has_more and newest[-1].submitted_at > begin,
     )
 
@@ -126,6 +126,18 @@ class _Scale:
     def _at(self, time: datetime) -> float:
         part = (time - self._begin) / (self._now - self._begin)
         return round(WIDTH * min(max(part, 0.0), 1.0), 2)
+
+
+def _importance(record: JobRecord) -> tuple[bool, str]:
+    """Sorts the jobs that run, and those that were submitted last, to the end."""
+    return record.state == "running", record.id
+
+
+def _most_important(lanes: list[Lane], most: int) -> list[Lane]:
+    """At most so many lanes, in the same order; a job that runs is the last one of its lane."""
+    ranked = sorted(lanes, key=lambda lane: _importance(lane.bars[-1].record), reverse=True)
+    kept = {(lane.host, lane.pid, lane.number) for lane in ranked[:most]}
+    return [lane for lane in lanes if (lane.host, lane.pid, lane.number) in kept]
 
 
 def _lanes(records: Iterable[JobRecord], scale: _Scale) -> list[Lane]:

@@ -124,6 +124,28 @@ def test_a_timeline_says_how_many_jobs_it_leaves_out() -> None:
         assert drawn.left_out == len(records) - bars
 
 
+def test_jobs_that_run_are_drawn_before_those_that_have_ended() -> None:
+    runs = record(0, -500, -500)
+    newest = [record(number, -60, -59, -58) for number in range(MOST_BARS, 0, -1)]
+    drawn = timeline_of(newest, NOW, others=[runs])
+
+    assert runs.id in {bar.record.id for lane in drawn.lanes for bar in lane.bars}
+
+
+def test_lanes_of_running_jobs_and_the_latest_ones_are_drawn_in_their_order() -> None:
+    ended = [record(number, -60, -59, -58, host=f"a{number:03}") for number in range(1, 101)]
+    runs = record(0, -500, -500, host="b")
+    waiting = [record(1000 + number, -9) for number in range(30)]
+    drawn = timeline_of([*waiting, *ended], NOW, others=[runs])
+
+    assert [lane.host for lane in drawn.lanes] == [
+        *(f"a{number:03}" for number in range(72, 101)),
+        "b",
+    ]
+    assert len(drawn.waiting) == MOST_LANES - len(drawn.lanes) == 10
+    assert drawn.left_out == 20 + 71
+
+
 def test_a_timeline_says_that_earlier_jobs_are_missing() -> None:
     newest = [record(2, -60, -59, -58), record(1, -90, -80, -70)]
     old = [*newest, record(0, -9000, -8000, -7000)]
