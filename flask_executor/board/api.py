@@ -23,9 +23,9 @@ CONVERTER = "flask_executor_key"
 
 
 class KeyConverter(BaseConverter):
-    """A key in the path of a URL, which may have slashes anywhere."""
+    """A key in the path of a URL, which may have slashes and line breaks anywhere."""
 
-    regex = ".+?"
+    regex = r"[\s\S]+?"
     part_isolating = False
 
 

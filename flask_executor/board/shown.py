@@ -21,8 +21,9 @@ ON_PAGE = 10_000
 # Control characters, marks that change the direction of a text or are not seen, and halves of
 # characters. A joiner stays: it is part of emoji, and of words in some languages.
 _HIDDEN = (
-    r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    r"\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
+    r"\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f"
+    r"\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f"
 )
 _LINE = re.compile(f"[{_HIDDEN}]")
 _LINES = re.compile(rf"(?![\n\t])[{_HIDDEN}]")
@@ -39,6 +40,12 @@ _SYMBOLS = 0x2400  # the pictures of the control characters
 def line(text: object, most: int = IN_LISTS) -> str:
     """A text on one line, for a list."""
     return _cut(_LINE, str(text), most)
+
+
+def name(text: object, most: int = IN_LISTS) -> str:
+    """A name or a key on one line; in quotes if it is empty or all spaces: a link must be seen."""
+    shown = line(text, most)
+    return shown if shown.strip() else f'"{shown}"'
 
 
 def lines(text: object, most: int = ON_PAGE) -> str:
@@ -62,8 +69,10 @@ def seconds(value: float | None) -> str:
         return NOTHING
     if value < _MINUTE:
         unit, factor = next(each for each in _UNITS if value < 1000 * each[1] or each[1] == 1)
-        digits = 1 if factor <= value < 10 * factor else 0
-        return f"{value / factor:.{digits}f} {unit}"
+        # Cut, so that no text says 60 s or 1000 ms. Rounded before: 32 µs are 31.999… of its unit.
+        scale = 10 if factor <= value < 10 * factor else 1
+        amount = int(round(value / factor, 6) * scale) / scale
+        return f"{amount:.{scale // 10}f} {unit}"
     if value < _HOUR:
         return _in_two_units(int(value), _MINUTE, "min", 1, "s")
     if value < _DAY:
@@ -83,7 +92,7 @@ def ago(then: datetime | None, now: datetime) -> str:
         return NOTHING
     passed = (now - then).total_seconds()
     if passed < _MINUTE:
-        return f"{passed:.0f} s ago" if passed >= 1 else "now"
+        return f"{int(passed)} s ago" if passed >= 1 else "now"
     return f"{seconds(passed)} ago"
 
 
@@ -110,9 +119,9 @@ def percent(fraction: float) -> str:
 
 def label(record: JobRecord, now: datetime) -> str:
     """A job on one line, for those who cannot see its bar."""
-    parts = [line(record.name), record.state]
+    parts = [name(record.name), record.state]
     if record.key_text is not None:
-        parts.insert(1, f"key {line(record.key_text)}")
+        parts.insert(1, f"key {name(record.key_text)}")
     if record.error is not None:
         parts.append(line(record.error.type))
     if record.waited is not None:

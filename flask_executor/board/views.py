@@ -46,6 +46,7 @@ def _environment() -> Environment:
         "line": shown.line,
         "lines": shown.lines,
         "moment": shown.moment,
+        "name": shown.name,
         "number": shown.number,
         "percent": shown.percent,
         "progress_text": shown.progress_text,

@@ -13,7 +13,21 @@ from flask_executor import current_job
 from tests.board.support import headers_of
 from tests.support import WAIT, Gate
 
-KEYS = ["a/b", "/a", "a/", "//", "a//b", "x/cancel", "?a=1&b", "#", "%2F", "ä 🎉", "a+b c", "<b>"]
+KEYS = [
+    "a/b",
+    "/a",
+    "a/",
+    "//",
+    "a//b",
+    "x/cancel",
+    "?a=1&b",
+    "#",
+    "%2F",
+    "ä 🎉",
+    "a+b c",
+    "<b>",
+    "a\nb",
+]
 
 
 def fail() -> None:

@@ -237,7 +237,9 @@ def test_jobs_that_take_no_time_have_a_line_at_the_bottom() -> None:
         (0.05, "50 ms"),
         (1, "1.0 s"),
         (5.5, "5.5 s"),
-        (59.4, "59 s"),
+        (0.9999, "999 ms"),
+        (9.99, "9.9 s"),
+        (59.9, "59 s"),
         (60, "1 min"),
         (61, "1 min 1 s"),
         (3700, "1 h 1 min"),
@@ -264,6 +266,16 @@ def test_texts_show_what_is_hidden(text: object, line: str) -> None:
     assert shown.line(text) == line
 
 
+def test_names_without_a_visible_character_are_in_quotes() -> None:
+    assert [shown.name(text) for text in ("a b", "", " \xa0", "\u3164")] == [
+        "a b",
+        '""',
+        '" \xa0"',
+        "<U+3164>",
+    ]
+    assert shown.label(record(1, -9, key="", name=" "), NOW) == '" ", key "", pending'
+
+
 def test_texts_of_several_lines_keep_them() -> None:
     assert shown.lines("a\n\tb\r\u2028c") == "a\n\tb␍<U+2028>c"
     assert shown.lines("x" * 10_001).endswith("x… (10,001 characters)")
@@ -272,6 +284,7 @@ def test_texts_of_several_lines_keep_them() -> None:
 def test_times_are_told_from_now() -> None:
     assert shown.ago(at(-0.5), NOW) == "now"
     assert shown.ago(at(-2), NOW) == "2 s ago"
+    assert shown.ago(at(-59.9), NOW) == "59 s ago"
     assert shown.ago(at(-90.2), NOW) == "1 min 30 s ago"
     assert shown.ago(None, NOW) == shown.moment(None) == "-"
     assert shown.moment(NOW) == "2026-01-02 03:00:00 UTC"
