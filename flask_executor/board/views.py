@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, redirect, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..records.record import STATES, time_running
+from ..records.record import STATES, time_left, time_running
 from . import plots, shown, timeline
 from .access import FIELD, HEADER, csrf_token
 from .filters import Filters, filters_of
@@ -51,6 +51,7 @@ def _environment() -> Environment:
         "percent": shown.percent,
         "progress_text": shown.progress_text,
         "seconds": shown.seconds,
+        "time_left": time_left,
         "time_running": time_running,
     }
     environment.filters.update(filters)

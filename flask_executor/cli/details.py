@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ..records.record import time_running
+from ..records.record import time_left, time_running
 from .words import (
     LINE,
     ago,
@@ -13,7 +13,6 @@ from .words import (
     duration,
     how_much,
     key_of,
-    time_left,
     visible,
     visible_lines,
 )

@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ..records.record import time_running
+from ..records.record import time_left, time_running
 from .output import STATE, Column
 from .tables import STYLES, Bar, overflow, table_of, text_of
 from .words import (
@@ -18,7 +18,6 @@ from .words import (
     how_far,
     key_of,
     note_on,
-    time_left,
     visible,
 )
 

@@ -80,13 +80,6 @@ def clock_time(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def time_left(progress: Progress, now: datetime) -> float | None:
-    """The seconds from now to the end of the job at its rate; None if that is unknown."""
-    if progress.time_left is None:
-        return None
-    return max(0.0, progress.time_left - (now - progress.updated_at).total_seconds())
-
-
 def how_far(progress: Progress) -> str:
     """The part that is done, or without a total, the number."""
     if progress.fraction is None:

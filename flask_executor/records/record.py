@@ -172,6 +172,13 @@ def time_running(record: JobRecord, now: datetime) -> float | None:
     return record.ran
 
 
+def time_left(progress: Progress, now: datetime) -> float | None:
+    """The seconds from now to the end of the job at its rate; None if that is unknown."""
+    if progress.time_left is None:
+        return None
+    return max(0.0, progress.time_left - (now - progress.updated_at).total_seconds())
+
+
 def moment(seconds: float) -> datetime:
     """The time *seconds* after the epoch, aware, in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from flask_executor.board import shown
 from flask_executor.board.plots import HEIGHT, WIDTH, plots_of
 from flask_executor.board.timeline import MINUTES, MOST_BARS, MOST_LANES, timeline_of
+from flask_executor.board.views import _environment
 from flask_executor.jobs.progress import Progress
 from flask_executor.records import JobRecord, Minute, RecordedError, Spread
 from tests.support import job_record
@@ -303,6 +305,16 @@ def test_the_label_of_a_bar_tells_how_long_its_job_took() -> None:
 
 def test_only_all_of_it_is_a_hundred_percent() -> None:
     assert [shown.percent(part) for part in (0, 0.5, 0.999, 1)] == ["0 %", "50 %", "99 %", "100 %"]
+
+
+def test_the_time_left_counts_from_the_last_report() -> None:
+    show = _environment().get_template("macros.html").module.progress
+    progress = Progress(1, 4, started_at=at(-9), updated_at=at(-8), rate=0.2)
+    runs = record(1, -9, -9, progress=progress)
+
+    assert "7.0 s left" in show(runs, NOW)
+    assert "left" not in show(runs, at(8))  # It takes longer than its rate has told.
+    assert "left" not in show(replace(runs, state="lost"), NOW)
 
 
 def test_progress_is_told_in_words() -> None:

@@ -16,13 +16,12 @@ from flask_executor.cli.words import (
     how_far,
     how_much,
     note_on,
-    time_left,
     visible,
     visible_lines,
     width_of,
 )
 from flask_executor.records import RecordedError
-from flask_executor.records.record import time_running
+from flask_executor.records.record import time_left, time_running
 from tests.support import job_record
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
