@@ -40,7 +40,7 @@ test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 integrations: $(VENV)/with-integrations ## Run the tests with packages that apps use, too
-	$(BIN)/python -m pytest tests/integrations tests/served/test_docs.py -k 'integrations or schedules or testing_page' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/integrations tests/served/test_docs.py -k 'integrations or mail.md or schedules or testing_page or websockets' $(PYTEST_ARGS)
 
 extras: $(VENV)/with-extras ## Install each extra by itself and check that it works
 	@for extra in '' dask metrics store cli,store; do \

@@ -51,7 +51,11 @@ ASYNC_DATABASES = HOWTO / "async-databases.md"
 # There jobs, callbacks or teardown functions fail on purpose, and the log is to say so.
 PAGES_THAT_LOG_ERRORS = {"context.md", "errors.md", "logging.md", "long-jobs.md", "retries.md"}
 # Packages that only `make integrations` installs.
-PAGES_WITH_OTHER_PACKAGES = {"schedules.md": "apscheduler"}
+PAGES_WITH_OTHER_PACKAGES = {
+    "mail.md": "flask_mailman",
+    "schedules.md": "apscheduler",
+    "websockets.md": "flask_socketio",
+}
 
 LANGUAGES = {"python", "pycon", "sh", "js", "html", "ini", "yaml", "docker", "text"}
 DIRECTIVES = {"{eval-rst}", "{include}", "{toctree}"}
