@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request, url_for
 
 from flask_executor import Executor, current_job, job_succeeded
 from flask_executor.board import board
@@ -300,6 +301,11 @@ def read_g() -> str:
 
 def g_in_another_process(app: Flask, make: MakeExecutor) -> None:
     make(app, type="process", max_workers=1).submit(read_g).result(WAIT)
+
+
+def in_a_thread_of_its_own() -> str:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: current_app.name).result(WAIT)
 
 
 def out_of_time(app: Flask, make: MakeExecutor) -> None:
@@ -666,6 +672,9 @@ MISTAKES: dict[str, Mistake] = {
     "the end of a group blocks": plain_group_on_a_loop,
     "the request has ended": body_after_the_request,
     "the upload was closed": upload_after_the_request,
+    "Working outside of app": raised_by(in_a_thread_of_its_own),
+    "Working outside of req": raised_by(lambda: request.path),
+    "Unable to build URLs": raised_by(lambda: url_for("static", filename="cat.jpg")),
     "… do not travel": g_in_another_process,
     "the job … returned a coroutine": raised_by(lambda: double_async(1)),
     "the job … has not ended within": out_of_time,
