@@ -32,12 +32,14 @@ ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0):8000")
 
 # Its job ends when the test has written into the pipe: after the signal that stops the server.
 APP = """
+from asgiref.wsgi import WsgiToAsgi
 from flask import Flask
 from flask_executor import Executor
 
 app = Flask(__name__)
 app.config.from_prefixed_env()
 executor = Executor(app)
+ASGI
 
 def job():
     with open("pipe") as pipe:
@@ -53,23 +55,24 @@ def start():
 
 
 def commands() -> dict[str, str]:
-    """The commands of the page that start a server that finishes its jobs by itself."""
-    shown = [
+    """The commands of the page that start a server, but for gevent: its job would block the hub."""
+    lines = [
         line
         for block in blocks(PAGE)
         if block.language == "sh"
         for line in block.source.splitlines()
-        if line.startswith(("gunicorn --workers", "hypercorn", "granian"))
+        if not line.startswith("sudo") and "gevent" not in line
     ]
-    found = {line.split()[0]: line for line in shown}
     [container] = re.findall(r"^CMD (.*)$", FILES["Dockerfile"], re.MULTILINE)
     [service] = re.findall(r"^ExecStart=\S+/(gunicorn .*)$", FILES["shop.service"], re.MULTILINE)
-    return found | {"Dockerfile": shlex.join(json.loads(container)), "shop.service": service}
+    named = {"Dockerfile": shlex.join(json.loads(container)), "shop.service": service}
+    return {line: line for line in lines} | named
 
 
 def on_socket(command: str, path: Path) -> list[str]:
     """The same command, run by this Python, on a socket of its own."""
     program, *arguments = shlex.split(command)
+    program = {"waitress-serve": "waitress"}.get(program, program)
     arguments = [ADDRESS.sub(f"unix:{path}", each) for each in arguments]
     if program == "gunicorn":
         arguments.append("--no-control-socket")
@@ -78,16 +81,26 @@ def on_socket(command: str, path: Path) -> list[str]:
     if program == "granian":
         place = arguments.index("--host")
         arguments[place : place + 4] = ["--uds", str(path)]
+    if program == "waitress":
+        arguments[arguments.index("--listen")] = "--unix-socket"
+    if program in {"waitress", "cheroot"}:
+        arguments = [each.removeprefix("unix:") for each in arguments]
+    if program == "uvicorn":
+        arguments += ["--uds", str(path)]
     return [sys.executable, "-m", program, *arguments]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", commands())
 def test_a_server_of_the_page_finishes_its_jobs(tmp_path: Path, name: str) -> None:
-    (tmp_path / "app.py").write_text(APP)
+    [asgi] = [block.source for block in blocks(PAGE) if "async def asgi" in block.source]
+    wrapper = asgi[asgi.index("wsgi = WsgiToAsgi") :]
+    (tmp_path / "app.py").write_text(APP.replace("ASGI", wrapper))
     os.mkfifo(tmp_path / "pipe")
     socket = tmp_path / "socket"
     environment = os.environ | {"FLASK_EXECUTOR_SHUTDOWN_TIMEOUT": "20"}
+    if name.startswith(("waitress", "cheroot")):  # as the page says
+        environment["FLASK_EXECUTOR_EXIT_ON_SIGTERM"] = "true"
     with (
         subprocess.Popen(
             on_socket(commands()[name], socket),

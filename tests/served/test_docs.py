@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from unittest import mock
 
 import pytest
 from flask import Flask, request, request_started
+from werkzeug.serving import make_server
 
 import flask_executor
 from flask_executor import Executor, Progress, Retry, Stats, exceptions, metrics, signals, testing
@@ -33,7 +35,7 @@ from flask_executor import board as board_module
 from flask_executor.records import JobRecord, Minute, ProcessRecord, RecordedError, Spread
 from flask_executor.settings import Settings
 from tests.served.terminals import run_in_terminal
-from tests.support import ROOT
+from tests.support import ROOT, WAIT
 
 DOCS = ROOT / "docs"
 HOWTO, REFERENCE = DOCS / "howto", DOCS / "reference"
@@ -292,6 +294,40 @@ def test_the_views_of_the_page_on_long_jobs_follow_a_running_job(run_page: RunPa
     assert (first["state"], first["progress"]["fraction"]) == ("running", 0.25)
     assert first["progress"]["message"] == "waiting"
     assert (last["state"], last["progress"]["fraction"]) == ("succeeded", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl: apt-get install curl")
+def test_the_shell_commands_of_the_board_page_cancel_a_job(
+    run_page: RunPage, tmp_path: Path
+) -> None:
+    namespace = run_page(HOWTO / "board.md")
+    options = namespace["executor"].options(key="reports/may", on_duplicate="replace", delay=3600)
+    future = options.submit(pow, 2, 5)
+    [commands] = [b.source for b in blocks(HOWTO / "board.md") if b.language == "sh"]
+    server = make_server("127.0.0.1", 0, namespace["app"], threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    thread.start()
+    try:
+        done = subprocess.run(
+            [
+                "sh",
+                "-c",
+                commands.replace("https://example.org", f"http://127.0.0.1:{server.port}"),
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"PASSWORD": namespace["PASSWORD"]},
+            capture_output=True,
+            check=False,
+            timeout=WAIT,
+        )
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert json.loads(done.stdout)["state"] == "cancelled", done.stderr
+    assert future.cancelled()
 
 
 @pytest.mark.parametrize(
