@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 from flask import Flask, current_app, g, request, url_for
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from flask_executor import Executor, current_job, job_succeeded
 from flask_executor.board import board
@@ -308,6 +310,23 @@ def in_a_thread_of_its_own() -> str:
         return pool.submit(lambda: current_app.name).result(WAIT)
 
 
+def model_object_of_an_ended_session(app: Flask, make: MakeExecutor) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Order(Base):
+        __tablename__ = "orders"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(order := Order(id=7))
+        session.commit()
+    engine.dispose()
+    make(app).submit(lambda: order.id).result(WAIT)
+
+
 def out_of_time(app: Flask, make: MakeExecutor) -> None:
     gate = Gate()
     try:
@@ -370,6 +389,17 @@ async def returned_task() -> Any:
 
 
 # In a view
+
+
+def shared_by_two_loops(*_: object) -> None:
+    opened = asyncio.Event()
+
+    async def view() -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(opened.wait(), 0.01)
+
+    for _request in range(2):
+        asyncio.run(view())  # as stock Flask does
 
 
 def asked_too_early(app: Flask, make: MakeExecutor) -> None:
@@ -676,6 +706,7 @@ MISTAKES: dict[str, Mistake] = {
     "Working outside of req": raised_by(lambda: request.path),
     "Unable to build URLs": raised_by(lambda: url_for("static", filename="cat.jpg")),
     "… do not travel": g_in_another_process,
+    "Instance": model_object_of_an_ended_session,
     "the job … returned a coroutine": raised_by(lambda: double_async(1)),
     "the job … has not ended within": out_of_time,
     "the job … raised SystemExit": raised_by(sys.exit),
@@ -687,6 +718,7 @@ MISTAKES: dict[str, Mistake] = {
     "done is": raised_by(lambda: current_job.progress(-1)),
     "a value of the type … cannot be tracked": raised_by(lambda: current_job.track(200)),  # type: ignore[call-overload]
     "The view function did not return": forgotten_await,
+    "… is bound to": shared_by_two_loops,
     "a group has not ended within": slow_group,
     "the job … has not ended after": slow_result,
     "Job … (…) failed and nobody": failing_job(),
