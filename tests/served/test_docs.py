@@ -60,7 +60,7 @@ PAGES_WITH_OTHER_PACKAGES = {
 }
 
 LANGUAGES = {"python", "pycon", "sh", "js", "html", "ini", "yaml", "docker", "text"}
-DIRECTIVES = {"{eval-rst}", "{include}", "{toctree}"}
+DIRECTIVES = {"{eval-rst}", "{include}", "{index}", "{toctree}"}
 
 RunPage = Callable[[Path], dict[str, Any]]
 
@@ -362,6 +362,19 @@ def test_every_block_says_its_language(page: Path) -> None:
     assert languages <= LANGUAGES | DIRECTIVES
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["background task", "Celery", "cron", "email", "mail", "progress bar", "timeout", "WebSocket"],
+)
+def test_a_word_that_people_search_leads_to_one_page_first(word: str) -> None:
+    assert len([page for page in PAGES if f"!{word}" in words(page)]) == 1
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent != REFERENCE], ids=name_of)
+def test_a_page_has_words_in_the_index(page: Path) -> None:
+    assert words(page) or page in {ROOT / "README.md", DOCS / "changes.md"}
+
+
 @pytest.mark.parametrize("page", [*PAGES, *TEXTS], ids=name_of)
 def test_every_link_of_a_page_to_our_files_leads_somewhere(page: Path) -> None:
     for link in links(page):
@@ -555,6 +568,12 @@ def blocks(page: Path) -> list[Block]:
         )
         for match in CODE.finditer(text)
     ]
+
+
+def words(page: Path) -> list[str]:
+    """Return the entries of a page in the index; `!` marks the best page for a word."""
+    found = re.match(r"```{index} (.+)\n```\n", page.read_text("utf-8"))
+    return found[1].split(", ") if found else []
 
 
 def prose(page: Path) -> str:

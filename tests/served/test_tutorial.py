@@ -54,7 +54,8 @@ class Reader:
                 self.start()
         elif block.language == "text":
             self.compare(block.source)
-        self.seen.add(block.language)
+        if not block.language.startswith("{"):
+            self.seen.add(block.language)
 
     def compare(self, shown: str) -> None:
         """Wait until the last command, or the server's log, says what the page shows."""
