@@ -74,7 +74,8 @@ def test_of_200_threads_in_4_processes_one_gets_the_key(store: Store) -> None:
     assert [errors for _, errors in done] == [""] * 4
     won = [list(map(int, output.split())) for output, _ in done]
     assert [sum(column) for column in zip(*won, strict=True)] == [1, 1, 1]
-    assert store.open().counts() == {"pending": 3}
+    # They read as lost if the race has taken long: nobody beats here.
+    assert sum(store.open().counts().values()) == 3
 
 
 def test_one_of_many_replaces_an_ended_job(store: Store) -> None:
