@@ -663,6 +663,7 @@ def write_script(folder: Path, body: str) -> None:
     )
 
 
+@pytest.mark.timeout(600)  # 300 forks of a large process take minutes where the machine is busy.
 def test_many_workers_that_come_and_go_cost_no_job(
     app: Flask, executors: MakeExecutor, method: str
 ) -> None:
