@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .process import ProcessRecord
     from .record import RecordState
     from .row import Row
-    from .wanted import Wanted
+    from .store import Wanted
 
 
 class Claim(NamedTuple):

@@ -13,7 +13,7 @@ from ..settings import check_count, check_seconds
 from ..threads.pool import call_apart
 from .history import minute_at, minutes_of, seconds_of
 from .record import STATES
-from .wanted import Wanted
+from .store import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..stats import End
     from .entry import Entry
     from .record import JobRecord, RecordState
-    from .wanted import Wanted
+    from .store import Wanted
 
 
 # So many jobs that have ended are kept; with all jobs recorded, a day may have a thousand times

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .history import Ends
     from .record import RecordState
     from .selecting import Owner
-    from .wanted import Wanted
+    from .store import Wanted
 
     # In the class, `list` is the method.
     Records = list[Found]

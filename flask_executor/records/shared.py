@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .process import ProcessRecord
     from .record import JobRecord, RecordState
     from .row import Row
-    from .wanted import Wanted
+    from .store import Wanted
 
 # All in seconds.
 _CLAIM = 1.0  # How long a job waits for its key.

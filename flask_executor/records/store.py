@@ -1,8 +1,8 @@
-"""Where records are kept."""
+"""Where records are kept, and which of them a list is to have."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -14,7 +14,24 @@ if TYPE_CHECKING:
     from .history import Ends
     from .process import ProcessRecord
     from .record import JobRecord, RecordState
-    from .wanted import Wanted
+
+
+class Wanted(NamedTuple):
+    """Which records a list is to have; None for all.
+
+    :param name: that of the job's function
+    :param limit: how many records at most: those of the jobs that were submitted last
+    :param before: an id; only jobs that were submitted before that one
+    :param key: only jobs whose key is a str that begins with this text
+    :param results: whether to read results and tracebacks, which may be large
+    """
+
+    state: RecordState | None
+    name: str | None
+    limit: int
+    before: str | None
+    key: str | None = None
+    results: bool = True
 
 
 class RecordStore(Protocol):

@@ -16,7 +16,7 @@ from flask_executor.records.engine import for_writing, make_engine
 from flask_executor.records.queries import SqlQueries
 from flask_executor.records.row import Row, claim_of
 from flask_executor.records.sql import SqlDatabase
-from flask_executor.records.wanted import Wanted
+from flask_executor.records.store import Wanted
 
 TTL = 3600.0
 
