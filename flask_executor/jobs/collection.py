@@ -126,17 +126,6 @@ class FutureCollection:
                 self._on_drop(each)
         return None
 
-    def _after_fork(self, elsewhere: Elsewhere | None) -> None:
-        """Note which futures are done; in a forked process, where they fail without callbacks."""
-        self._lock = RLock()
-        self._elsewhere = elsewhere
-        if elsewhere is not None:  # It knows how far the jobs of the parent are.
-            self._futures.clear()
-        for future in self._futures.values():
-            future._condition = threading.Condition()  # A thread may have held the old lock.
-        done = [key for key, future in self._futures.items() if future.done()]
-        self._done = OrderedDict.fromkeys(done)
-
     def keys(self) -> list[Hashable]:
         """The keys of all stored futures, those of the oldest first; later changes do not show."""
         with self._lock:
@@ -321,11 +310,18 @@ def stored_in(futures: FutureCollection) -> list[concurrent.futures.Future[Any]]
 
 
 def after_fork(futures: FutureCollection, elsewhere: Elsewhere | None) -> None:
-    """Have *futures* note which are done; called in a forked process.
+    """Have *futures* note which are done; in a forked process, where they fail without callbacks.
 
-    :param elsewhere: what knows the jobs of other processes, also those of the parent
+    :param elsewhere: knows the jobs of other processes, also those of the parent
     """
-    futures._after_fork(elsewhere)
+    futures._lock = RLock()
+    futures._elsewhere = elsewhere
+    if elsewhere is not None:  # It knows how far the jobs of the parent are.
+        futures._futures.clear()
+    for future in futures._futures.values():
+        future._condition = threading.Condition()  # A thread may have held the old lock.
+    done = [key for key, future in futures._futures.items() if future.done()]
+    futures._done = OrderedDict.fromkeys(done)
 
 
 def check_key(key: Hashable) -> None:
