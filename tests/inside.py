@@ -50,6 +50,11 @@ def wait_long_for_databases() -> None:
     shared._CLAIM = writer._SILENCE = 60.0
 
 
+def fork_gate(app: Flask, name: str = "") -> Any:
+    """Return what keeps forks away from the connections to the database of records."""
+    return part(app, name).host.recorder.store._database._connections._gate
+
+
 # The app's part of an executor
 
 

@@ -32,6 +32,10 @@ class _Methods:
         """Have *method* called."""
         self._refs.add(weakref.WeakMethod(method, self._refs.discard))
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._refs.clear()
+
     def call(self) -> None:
         """Call all of them."""
         for ref in self._refs.copy():
@@ -52,7 +56,7 @@ class ForkGate:
     """Keeps a fork away from the moments when threads use something that a fork damages.
 
     A fork waits until no thread uses it, for a bounded time, and calls a method then. Meanwhile
-    others wait for the fork.
+    others wait for the fork. It belongs to one process: forks of a forked process pass it by.
 
     :param before: called before each fork, as long as its object lives
     """
@@ -96,7 +100,14 @@ class ForkGate:
             self._condition.notify_all()
 
 
+def _go_on_in_child() -> None:
+    # A thread of the parent may have held the lock of a gate, which stays locked here.
+    _before.clear()
+    _in_parents.clear()
+    _in_children.call()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(
-        before=_before.call, after_in_parent=_in_parents.call, after_in_child=_in_children.call
+        before=_before.call, after_in_parent=_in_parents.call, after_in_child=_go_on_in_child
     )

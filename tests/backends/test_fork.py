@@ -310,6 +310,54 @@ holder.join()
     assert lines == ["child of child"]
 
 
+def test_a_child_may_fork_though_a_thread_of_its_parent_was_at_the_database(
+    tmp_path: Path,
+) -> None:
+    # A hook that is registered earlier is called later, so this one finds the gate closed.
+    program = f"""
+import os, threading
+
+gates, held, forked = [], threading.Event(), threading.Event()
+
+def hold_lock():
+    with gates[0]._condition:
+        held.set()
+        forked.wait(60)
+
+def begin_to_hold():
+    if gates and not held.is_set():
+        threading.Thread(target=hold_lock).start()
+        held.wait()
+
+os.register_at_fork(before=begin_to_hold, after_in_parent=forked.set)
+{PRELUDE}
+import signal
+from tests import inside
+
+app.config["STORE_EXECUTOR_STORE"] = "sqlite:///{tmp_path / "jobs.db"}"
+stored = Executor(app, name="store")
+stored.submit_stored("key", int).result(60)
+stored.drain(60)
+gates.append(inside.fork_gate(app, "store"))
+
+def check():
+    signal.alarm(60)  # It ends a process that waits for the lock.
+    fork(lambda: say("child of child"))
+
+fork(check)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=WAIT * 2,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "child of child\n"), done.stderr
+
+
 def test_a_job_may_fork() -> None:
     lines = run("""
 def forking():
