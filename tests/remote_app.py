@@ -20,6 +20,7 @@ from asgiref.sync import markcoroutinefunction, sync_to_async
 from flask import Flask, current_app, g, has_app_context, has_request_context, request
 
 from flask_executor import Executor, current_job
+from flask_executor.remote.protocol import reporter
 from flask_executor.settings import Settings
 
 executor = Executor()
@@ -328,6 +329,12 @@ def wait_at(door: tuple[str, int], result: object = None) -> object:
     with socket.create_connection(door, 60) as connection:
         connection.recv(1)
     return os.getpid() if result is None else result
+
+
+def send_report_and_wait_at(door: tuple[str, int]) -> None:
+    """Send a report by the reporter of the call, and wait at the door."""
+    reporter.get().progress("half")
+    wait_at(door)
 
 
 def wait_and_fail(door: tuple[str, int]) -> None:

@@ -14,6 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..remote.protocol import drop_report, reporter
+from ..threads.conditions import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,8 @@ class InterpreterPool:
         self._pool = open_pool(max_workers, thread_name_prefix, initializer=exec, initargs=(code,))
         self.max_workers: int = self._pool._max_workers  # noqa: SLF001 - it has no public name
         self._numbers = count()
-        self._lock = threading.Lock()
+        # Reentrant: a garbage collection in *on_report* may log a failure and run log handlers.
+        self._lock = RLock()
         self._is_shut_down = False  # guarded by _lock
         # By the number of a call that has not ended; guarded by _lock.
         self._on_report: dict[int, OnReport] = {}
@@ -140,7 +142,7 @@ def _call_with_reports(
         pipe_reporter.close()
 
 
-def _read(pipe: int, lock: threading.Lock, on_report: dict[int, OnReport]) -> None:
+def _read(pipe: int, lock: RLock, on_report: dict[int, OnReport]) -> None:
     with open(pipe, "rb") as file:
         while (message := pickle.load(file)) is not None:
             number, report = message

@@ -892,6 +892,30 @@ def test_a_pool_of_interpreters_leaves_no_pipe_and_no_thread(door: Door, ending:
     wait_until(lambda: {*Path("/proc/self/fd").iterdir()} <= before)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="there are no interpreters")
+def test_a_log_handler_may_submit_while_a_report_comes_from_an_interpreter(door: Door) -> None:
+    from flask_executor.backends.interpreters import InterpreterPool
+
+    pool = InterpreterPool(2, "own")
+    calls: list[concurrent.futures.Future[int]] = []
+    has_come = threading.Event()
+
+    # As a log handler does if a garbage collection here frees the future of a job that has failed.
+    def on_report(_: object) -> None:
+        calls.append(pool.submit(int, "7"))
+        has_come.set()
+
+    first = pool.call(remote_app.send_report_and_wait_at, (door.address,), {}, on_report)
+    door.await_arrival()
+    is_taken = has_come.wait(WAIT)
+    door.open()
+
+    assert is_taken
+    assert first.result(WAIT) is None
+    assert [call.result(WAIT) for call in calls] == [7]
+    pool.shutdown()
+
+
 @but_for("inline")
 def test_a_thread_that_a_job_has_left_reports_nothing(executor: Executor, door: Door) -> None:
     future = executor.submit(remote_app.leave_a_thread_that_reports, door.address)
