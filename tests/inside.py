@@ -47,7 +47,7 @@ LOCKS = {
 
 def wait_long_for_databases() -> None:
     """Take no database to be away because the machine is busy, in this process."""
-    shared._CLAIM = writer._SILENCE = 60.0
+    shared._CATCH_UP = writer._SILENCE = 60.0
 
 
 def fork_gate(app: Flask, name: str = "") -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 import weakref
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from ..threads.fork import ForkGate
@@ -34,6 +37,21 @@ _ATTEMPTS = 10
 _inherited: list[tuple[Engine, dict[Engine, Connection]]] = []
 
 
+class Answers:
+    """The answers of a database.
+
+    :param engine: that of the connections whose answers count
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.last_at = -math.inf
+        """When the last one came, by the monotonic clock."""
+        event.listen(engine, "after_cursor_execute", self._note)
+
+    def _note(self, *_: object) -> None:
+        self.last_at = time.monotonic()
+
+
 class Connections:
     """The connections to one database; the first use makes the tables if they are missing.
 
@@ -46,6 +64,9 @@ class Connections:
         self.engine = make_engine(url, folder)
         self._writing = for_writing(self.engine)
         self._single = for_statements(self.engine)
+        self._making = self.engine.execution_options()  # an engine of its own, for its answers
+        self.answers = Answers(self._making)
+        """The answers as the tables are looked for, or made."""
         self._driver: Any = self.engine.dialect.loaded_dbapi
         self._key = key
         self._closings = 0
@@ -68,7 +89,7 @@ class Connections:
         :raises InvalidSetting: if the tables are too new, or too different
         """
         with self._in_use():
-            create_tables(self.engine, self._key)
+            create_tables(self._making, self._key)
         self._file = self._file_now()
         self._is_ready = True
 

@@ -132,5 +132,13 @@ class Database(Protocol):
         """Changes them."""
         ...
 
+    @property
+    def answered_at(self) -> float:
+        """When it has last answered as its tables were looked for, or made.
+
+        By the monotonic clock; -inf if it never has.
+        """
+        ...
+
     def close(self) -> None:
         """Close the connections, which the next query or change opens again."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from ..exceptions import StoreUnavailable
 from ..jobs.collection import duplicate
 from ..messages.shown import kind_of
-from ..threads.conditions import wait_for
 from .app_json import AppJson
 from .lookup import Lookup
 from .outages import OutageNotices
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from .store import Wanted
 
 # All in seconds.
-_CLAIM = 1.0  # How long a job waits for its key.
+_CATCH_UP = 1.0  # How long a reader waits until what this process has done is written.
 _CLOSE = 2.0  # How long the end of the process waits until all is written.
 
 _MAX_KEY = 255  # characters
@@ -120,7 +119,7 @@ class SharedStore:
         claim = self._claim_of(str.__str__(cast("str", entry.key)))
         answer = self._writer.claim(entry, claim, replaces=on_duplicate == "replace")
         if not is_away:
-            error = answer.exception() if wait_for(answer, _CLAIM) else TimeoutError()
+            error = answer.exception() if self._writer.has_answered(answer) else TimeoutError()
             is_away = error is not None
             if error is not None:
                 self._writer.warn_away(error)
@@ -156,7 +155,7 @@ class SharedStore:
         if own is not None and (id_ is None or id_ in self._backlog.live or self._writer.is_away()):
             return own
         try:
-            found = self._lookup.holder(self._claim_of(key), READ if own is None else _CLAIM)
+            found = self._lookup.holder(self._claim_of(key), READ if own is None else _CATCH_UP)
         except StoreUnavailable:
             if own is None:
                 raise
@@ -195,7 +194,7 @@ class SharedStore:
             entry = self._backlog.live_with_key(key_or_id) or by_id
             if entry is not None:
                 return entry.record()
-        self._writer.catch_up(_CLAIM)
+        self._writer.catch_up(_CATCH_UP)
         # A key first, also if it is the id of another job.
         found = self._lookup.holder(self._claim_of(key_or_id))
         if found is None and by_id is not None:
@@ -206,24 +205,24 @@ class SharedStore:
 
     def processes(self) -> list[ProcessRecord]:
         """The processes that have jobs which have not ended, by host and pid."""
-        self._writer.catch_up(_CLAIM)
+        self._writer.catch_up(_CATCH_UP)
         return self._readers.ask(self._queries.processes)
 
     def list(self, wanted: Wanted) -> list[JobRecord]:
         """Records, those submitted last first."""
-        self._writer.catch_up(_CLAIM)
+        self._writer.catch_up(_CATCH_UP)
         return [
             self._lookup.record(found) for found in self._readers.ask(self._queries.list, wanted)
         ]
 
     def counts(self) -> dict[RecordState, int]:
         """How many jobs are in each state."""
-        self._writer.catch_up(_CLAIM)
+        self._writer.catch_up(_CATCH_UP)
         return self._readers.ask(self._queries.counts)
 
     def ends(self, since: float) -> Ends:
         """What is known of the jobs that have ended since then."""
-        self._writer.catch_up(_CLAIM)
+        self._writer.catch_up(_CATCH_UP)
         return self._readers.ask(self._queries.ends, since)
 
     def cancel(self, record: JobRecord) -> bool:
@@ -239,7 +238,7 @@ class SharedStore:
 
     def forget(self, record: JobRecord) -> bool:
         """Delete the record of a job that has ended; False if it has not."""
-        self._writer.catch_up(_CLAIM)
+        self._writer.catch_up(_CATCH_UP)
         return self._readers.ask(self._changes.forget, record.id)
 
     def close(self) -> None:

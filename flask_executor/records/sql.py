@@ -37,6 +37,11 @@ class SqlDatabase:
         self.queries = SqlQueries(connections, owner)
         self.changes = SqlChanges(connections, owner, process=process, host=host, pid=pid, ttl=ttl)
 
+    @property
+    def answered_at(self) -> float:
+        """When it has last answered as its tables were looked for, or made; see `Database`."""
+        return self._connections.answers.last_at
+
     def close(self) -> None:
         """Close the connections."""
         self._connections.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, inspect, select, text, update
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
@@ -15,12 +16,13 @@ from .schema import MYSQL, STORE, TABLES, VERSION, insert_or_skip
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from sqlalchemy import Connection, Engine, Executable, Index, Inspector, Table
+    from sqlalchemy import Connection, Engine, Executable, Index, Inspector, Select, Table
 
 # Names the lock of those that make the tables of one database.
 _LOCK_NAME = "flask_executor"
 _LOCK_NUMBER = 0x666C61736B
 _LOCK_SECONDS = 10
+_PAUSE = 0.02  # seconds
 
 
 class _Found(NamedTuple):
@@ -112,12 +114,20 @@ def _alone(connection: Connection) -> Generator[None]:
     """Let other processes wait that want to make tables; SQLite has them wait anyway."""
     dialect = connection.dialect.name
     if dialect == "postgresql":  # whose lock ends with the transaction
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_NUMBER)))
+        _lock(connection, select(func.pg_try_advisory_xact_lock(_LOCK_NUMBER)))
     if dialect not in MYSQL:
         yield
         return
-    connection.execute(select(func.get_lock(_LOCK_NAME, _LOCK_SECONDS)))
+    _lock(connection, select(func.get_lock(_LOCK_NAME, 0)))
     try:
         yield
     finally:
         connection.execute(select(func.release_lock(_LOCK_NAME)))
+
+
+def _lock(connection: Connection, attempt: Select[Any]) -> None:
+    """Take a lock; go on without it if others have it for long."""
+    # Each attempt is an answer: a database that has a process wait is not away.
+    end = time.monotonic() + _LOCK_SECONDS
+    while not connection.scalar(attempt) and time.monotonic() < end:
+        time.sleep(_PAUSE)

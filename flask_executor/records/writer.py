@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..threads.conditions import LightEvent, LightFuture, RLock, wait_for
 from ..threads.pool import start_thread
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # All in seconds.
 _LINGER = 0.02  # A short job is written once, and not three times.
 _SILENCE = 1.0  # After that time without an answer, the database is taken to be away.
+_FIRST = 5.0  # How long a job waits for its key while the first use of the database gets answers.
 _BEAT = 0.5  # How often it says that this process lives, and looks for requests to cancel.
 _BACKLOG = 8.0  # How much longer the end of the process waits if the database is only slow.
 _IDLE = 2.0  # After that time without work, the thread ends.
@@ -101,9 +102,22 @@ class Writer:
     def is_away(self) -> bool:
         """Whether the database fails, or has not answered for some seconds."""
         began = self._began
+        if began is not None:
+            began = max(began, self._database.answered_at)
         is_silent = began is not None and time.monotonic() - began > _SILENCE
         # Warned: a caller that has begun to wait earlier than the thread has found it silent.
         return self._is_failing or self._is_warned or is_silent
+
+    def has_answered(self, answer: Future[Any]) -> bool:
+        """Wait for the answer to a claim; return whether there is one."""
+        end = time.monotonic() + _FIRST
+        while not wait_for(answer, _SILENCE):
+            # The first use asks many questions, which takes longer on a machine that is busy.
+            now = time.monotonic()
+            is_silent = now - self._database.answered_at > _SILENCE
+            if is_silent or self.is_away() or now > end:
+                return False
+        return True
 
     def flush(self, timeout: float, backlog: float = 0.0) -> bool:
         """Wait until all is written that is to be written now; False if that takes too long.

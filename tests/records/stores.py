@@ -31,6 +31,7 @@ class Opened(SqlQueries, SqlChanges):
             vars(self).update(vars(part))
         self.create = self._connections.create
         self.close = database.close
+        self.answered_at = lambda: database.answered_at
 
     def list(self, *which: Any, **values: Any) -> list[Found]:
         """Records, as `Wanted` chooses them."""

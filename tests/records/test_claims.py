@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 from flask import Flask
 
 from flask_executor import DuplicateKey, Executor, Retry
+from flask_executor.records import writer
+from flask_executor.records.sql import SqlDatabase
 from tests.support import ROOT, WAIT, Gate, Interrupted, MakeExecutor, app_log, at_once
 
 THREADS, PROCESSES = 50, 4
@@ -198,6 +201,33 @@ def test_a_held_database_delays_the_first_claim_only(
     assert away.startswith("The database of EXECUTOR_STORE does not answer (TimeoutError).")
     assert back == "The database of EXECUTOR_STORE answers again; no record is lost"
     assert executor.records.get("first").id == first.id
+
+
+def test_a_first_use_that_gets_answers_is_waited_for(
+    executor: Executor, other: Executor, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered_at(_: object) -> float:
+        if threading.current_thread() is threading.main_thread():  # It has waited for its key.
+            held.let_go()
+        return time.monotonic()
+
+    other.submit_stored("report", pow, 2, 5).result(WAIT)
+    other.records.counts()
+    held.hold()
+    monkeypatch.setattr(SqlDatabase, "answered_at", property(answered_at))
+
+    with pytest.raises(DuplicateKey):
+        executor.submit_stored("report", pow, 2, 5)
+
+
+def test_a_first_use_that_fails_after_its_answers_is_not_waited_for(
+    app: Flask, executors: MakeExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqlDatabase, "answered_at", property(lambda _: time.monotonic()))
+    monkeypatch.setattr(writer, "_FIRST", math.inf)
+    executor = executors(app, store=f"sqlite:///{tmp_path}")  # A folder is no database.
+
+    assert executor.submit_stored("report", pow, 2, 5).result(WAIT) == 32
 
 
 def test_a_key_that_two_processes_claim_while_the_database_is_held_goes_to_one(

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from flask_executor import InvalidSetting
@@ -134,6 +136,43 @@ def test_processes_that_use_a_new_database_at_once_find_it_made(fresh: Store) ->
         _, errors = process.communicate(timeout=WAIT)
         assert (process.returncode, errors.decode()) == (0, "")
     assert fresh.execute("SELECT count(*) FROM flask_executor_processes") == [(3,)]
+
+
+def test_the_answers_of_a_database_count_until_its_tables_are_there(fresh: Store) -> None:
+    database = fresh.open()
+    began = time.monotonic()
+    before = database.answered_at()
+    database.counts()
+    after = database.answered_at()
+    database.beat()
+
+    assert before < began < after <= time.monotonic()
+    assert database.answered_at() == after
+
+
+LOCKS = {
+    "postgresql": ("SELECT pg_advisory_xact_lock(439904990059)", "SELECT 1"),
+    "mysql": ("SELECT get_lock('flask_executor', 9)", "SELECT release_lock('flask_executor')"),
+}
+
+
+def test_a_process_that_waits_for_others_to_make_the_tables_gets_answers(on_server: Store) -> None:
+    take, leave = LOCKS[on_server.engine.dialect.name]
+    database = on_server.open()
+    answers: set[float] = set()
+    making = threading.Thread(target=database.create)
+    with on_server.engine.begin() as connection:
+        connection.execute(text(take))
+        making.start()
+        end = time.monotonic() + WAIT
+        while len(answers) < 50:  # To find no table takes fewer.
+            assert time.monotonic() < end
+            answers.add(database.answered_at())
+            time.sleep(0.001)
+        connection.execute(text(leave))
+    making.join(WAIT)
+
+    assert make(on_server) == []
 
 
 def test_a_user_who_may_not_make_tables_uses_those_that_are_there(on_server: Store) -> None:

@@ -21,7 +21,7 @@ from flask_executor.exceptions import ResultNotStored, StoredError
 from flask_executor.records import shared, writer
 
 # No database is away here, only the machine may be busy.
-shared._CLAIM = writer._SILENCE = 60.0
+shared._CATCH_UP = writer._SILENCE = 60.0
 
 app = Flask(__name__)
 app.config.from_prefixed_env()
