@@ -66,7 +66,7 @@ class BatchWriter:
                     left.add(piece)
                     break
                 error = self._try(piece)  # It may have been away for a moment only.
-            if error is None or self._is_written_without_results(piece, error):
+            if error is None or self._is_written_in_short(piece, error):
                 continue
             if is_outage(error):
                 left.add(piece)
@@ -112,19 +112,20 @@ class BatchWriter:
             return error
         return None
 
-    def _is_written_without_results(self, piece: Batch, error: Exception) -> bool:
-        """Write *piece* without the results, if it has any; return whether that was possible."""
-        # The server may not take so much at once. MySQL then closes the connection, as if it were
-        # away.
-        results = {entry: entry.result for entry in piece.recorded() if entry.result is not None}
-        if not results:
+    def _is_written_in_short(self, piece: Batch, error: Exception) -> bool:
+        """Write *piece* without results and texts of errors; return whether that was possible."""
+        # The server may not take so much at once: MySQL then closes the connection, as if it were
+        # away. Or its encoding may lack a character.
+        entries = [entry for entry in piece.recorded() if entry.result is not None or entry.error]
+        if not entries:
             return False
-        for entry in results:
-            entry.drop_result(f"the database has refused it: {type(error).__name__}")
+        kept = [(entry.result, entry.result_missing, entry.error) for entry in entries]
+        for entry in entries:
+            entry.shorten(f"the database has refused it: {type(error).__name__}")
         if self._try(piece) is None:
             return True
-        for entry, result in results.items():
-            entry.result, entry.result_missing = result, None
+        for entry, contents in zip(entries, kept, strict=True):
+            entry.result, entry.result_missing, entry.error = contents
         return False
 
     def _note_written(self, entry: Entry, row: Row) -> None:

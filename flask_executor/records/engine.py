@@ -26,6 +26,7 @@ _BEGIN = "flask_executor_begin"
 # A machine that is gone answers nothing, and without these a thread would wait for ever.
 _LIBPQ = {
     "connect_timeout": _CONNECT,
+    "client_encoding": "utf8",
     "keepalives_idle": _CONNECT,
     "keepalives_interval": _CONNECT,
     "keepalives_count": 2,

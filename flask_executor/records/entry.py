@@ -136,6 +136,13 @@ class Entry:
             # The plain method: it needs no app context.
             concurrent.futures.Future.add_done_callback(future, self._on_future_done)
 
+    def shorten(self, why: str) -> None:
+        """Let go of the result and of the texts of an error, which are not to be written."""
+        if self.result is not None:
+            self.drop_result(why)
+        if self.error is not None:
+            self.error = RecordedError(self.error.type, None, None)
+
     def record(self) -> JobRecord:
         """The record as of now, with the result that the job's future has, if that is kept."""
         state = self.state  # read first, as it is written last

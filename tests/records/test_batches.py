@@ -26,6 +26,7 @@ class Job:
     is_known: bool = False
     is_final: bool = False
     result: object = None
+    error: object = None
 
     @property
     def id(self) -> str:

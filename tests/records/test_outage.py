@@ -20,6 +20,7 @@ from flask import Flask
 
 from flask_executor import Executor
 from flask_executor.exceptions import StoreUnavailable
+from flask_executor.records import RecordedError
 from tests.records.servers import Mariadb, Postgresql, Server
 from tests.support import ROOT, WAIT, Gate, MakeExecutor, app_log
 
@@ -519,3 +520,29 @@ def test_a_result_that_cannot_be_written_costs_nothing_but_itself(
 
     assert [record.result for record in found] == [0, None, 2]
     assert found[1].result_missing == "the database has refused it: IntegrityError"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [Postgresql], indirect=True)
+@pytest.mark.parametrize(
+    ("encoding", "message"), [("SQL_ASCII", "\N{CJK UNIFIED IDEOGRAPH-8BEF}"), ("LATIN1", None)]
+)
+def test_a_database_with_another_encoding_has_all_records(
+    server: Server, app: Flask, executors: MakeExecutor, encoding: str, message: str | None
+) -> None:
+    def fail_in_chinese() -> None:
+        raise ValueError("\N{CJK UNIFIED IDEOGRAPH-8BEF}")
+
+    name = f"jobs_{next(_numbers)}"
+    server.execute(
+        f"CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    executor = executors(app, store=f"{server.url}/{name}")
+    executor.submit_stored("fails", fail_in_chinese).exception(WAIT)
+    executor.submit_stored("succeeds", str, "\N{CJK UNIFIED IDEOGRAPH-8BEF}").result(WAIT)
+    until(lambda: executor.records.counts()["failed"] == 1)
+    until(lambda: executor.records.counts()["succeeded"] == 1)
+    failed, succeeded = (executor.records.get(key) for key in ("fails", "succeeds"))
+
+    assert failed.error == RecordedError("ValueError", message, failed.error.traceback)
+    assert succeeded.result == "\N{CJK UNIFIED IDEOGRAPH-8BEF}"
