@@ -137,7 +137,16 @@ def is_session(value: object) -> bool:
 
 
 def next_commit(session: Any) -> NextCommit:
-    """The next commit of *session*, for which `is_session` is true, or of the one it stands for."""
+    """The next commit of *session*, for which `is_session` is true, or of the one it stands for.
+
+    :raises RuntimeError: if its transaction is over, and only its end is to come
+    """
     if hasattr(session, "registry"):  # It is scoped: there is one for each app context, say.
         session = session.registry()
-    return NextCommit(getattr(session, "sync_session", session))
+    session = getattr(session, "sync_session", session)
+    if not session.is_active:  # In a listener of its commit, nobody can add one: that would raise.
+        raise RuntimeError(
+            "after=session is too late: the session is being committed, or has to be rolled back; "
+            "submit before that, or without 'after'"
+        )
+    return NextCommit(session)

@@ -117,7 +117,7 @@ def event_of(after: object) -> Event | None:
     """The event that the option *after* names, for the calling code; None if it names none.
 
     :raises RuntimeError: for "response", outside a request, after its response has been sent, or in
-        a job
+        a job; for a session that commits just now
     """
     if after is None:
         return None

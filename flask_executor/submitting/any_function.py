@@ -45,7 +45,8 @@ class Submitter(Mapper):
         :raises DuplicateKey: if a future is stored under the key of the options; with
             ``on_duplicate="return"``, that future is returned instead
         :raises RuntimeError: if no thread can be started, and there is no worker; with
-            ``after="response"``, outside a request and in a job
+            ``after="response"``, outside a request and in a job; with ``after=session``, as the
+            session commits
         """
         return self._here().submit(fn, args, kwargs, self._options)
 

@@ -1144,6 +1144,50 @@ def test_a_listener_that_raises_does_not_hide_the_commit(
     assert future.result(WAIT) == 1
 
 
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_in_a_listener_of_the_commit_it_is_refused_where_the_listener_submits(
+    executor: Executor, database: Database, is_followed: bool
+) -> None:
+    refused: list[str] = []
+
+    def listen(session: Session) -> None:
+        with pytest.raises(RuntimeError, match="after=session is too late") as caught:
+            executor.options(after=session, key="refused").submit(pow, 2, 3)
+        refused.append(str(caught.value))
+
+    with Session(database.engine) as session:
+        event.listen(session, "after_commit", listen)
+        if is_followed:
+            future = executor.options(after=session).submit(database.count)
+        session.add(Row())
+        session.commit()
+
+    assert len(refused) == 1
+    assert executor.futures.get("refused") is None
+    assert executor.stats().submitted == is_followed
+    assert database.count() == 1
+    if is_followed:
+        assert future.result(WAIT) == 1
+
+
+def test_a_session_that_has_to_be_rolled_back_is_refused(
+    executor: Executor, database: Database
+) -> None:
+    with Session(database.engine) as session:
+        session.add(Row(id=1))
+        session.commit()
+        session.add(Row(id=1))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        with pytest.raises(RuntimeError, match="has to be rolled back"):
+            executor.options(after=session).submit(database.count)
+        session.rollback()
+        future = executor.options(after=session).submit(database.count)
+        session.commit()
+
+    assert future.result(WAIT) == 1
+
+
 def test_many_jobs_leave_nothing_on_their_session(executor: Executor, session: Any) -> None:
     submitter = executor.options(after=session)
     submitter.submit(pow, 2, 3)

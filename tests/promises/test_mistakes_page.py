@@ -461,6 +461,19 @@ def forgotten_await(app: Flask, make: MakeExecutor) -> None:
     in_view(app, view)
 
 
+def listener_of_a_commit(app: Flask, make: MakeExecutor) -> None:
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.orm import Session
+
+    executor = make(app)
+    with Session(create_engine("sqlite://")) as session:
+        event.listen(
+            session, "after_commit", lambda _: executor.options(after=session).submit(double, 1)
+        )
+        session.begin()
+        session.commit()
+
+
 def slow_result(app: Flask, make: MakeExecutor) -> None:
     gate = Gate()
     try:
@@ -674,6 +687,7 @@ MISTAKES: dict[str, Mistake] = {
     "on_duplicate=": lambda app, make: make(app).options(on_duplicate="return").submit(double, 1),
     "after='response' needs": lambda app, make: make(app).options(after="response").submit(abs, 1),
     "after='response' is for views": after_response_in_a_job,
+    "after=session is too late": listener_of_a_commit,
     "a group cannot": lambda app, make: make(app).group().options(after="response"),
     "… would never end: the job": result_before_the_response,
     "a value of the type … cannot be called; expected a function, …": lambda app, make: make(
