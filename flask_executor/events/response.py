@@ -6,7 +6,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from weakref import finalize, ref
 
-from flask.signals import got_request_exception, request_finished, request_tearing_down
+from flask.signals import (
+    got_request_exception,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
 from werkzeug.wsgi import ClosingIterator
 
 from ..context.request import request_context
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
 
 # Where a request keeps its `PendingResponse`, and an app notes that it is watched.
 _KEY = "flask_executor.response"
+# Where a request keeps a weak reference to its context, and not to a copy of that.
+_CONTEXT_KEY = "flask_executor.context"
 
 
 class PendingResponse:
@@ -52,6 +59,10 @@ class PendingResponse:
     def is_for(self, context: object) -> bool:
         """Whether *context* is that of the request, and not a copy of it in another thread."""
         return self._context() is context
+
+    def has_no_response(self) -> bool:
+        """Whether the context was left without a response, so that there will be none."""
+        return self._is_torn_down and not self._is_complete
 
     def check_open(self) -> None:
         """Refuse a job that comes too late.
@@ -109,7 +120,7 @@ class PendingResponse:
     def on_torn_down(self) -> None:
         """Note that the request is over, but for the sending of its response."""
         self._is_torn_down = True
-        if not self._is_complete:
+        if self.has_no_response():
             self.on_raised()
         elif self._is_sent_with_teardown:
             self.on_sent()
@@ -144,7 +155,11 @@ def pending_response() -> PendingResponse:
             "outside a view"
         )
     _watch(context.app)
-    pending: PendingResponse = vars(context.request).setdefault(_KEY, PendingResponse(context))
+    known = vars(context.request)
+    own = known.get(_CONTEXT_KEY, ref(context))() or context
+    pending: PendingResponse = known.setdefault(_KEY, PendingResponse(own))
+    if pending.has_no_response() and not pending.is_for(context):
+        pending = known[_KEY] = PendingResponse(context)  # One of the two is a copy of the other.
     pending.check_open()
     return pending
 
@@ -176,6 +191,7 @@ def _watch(app: Flask) -> None:
     """
     if _KEY in app.extensions:
         return
+    request_started.connect(_on_started, app)
     request_finished.connect(_on_complete, app)
     got_request_exception.connect(_on_raised, app)
     request_tearing_down.connect(_on_torn_down, app)
@@ -187,6 +203,13 @@ def _watch(app: Flask) -> None:
 
     app.handle_user_exception = handle_user_exception  # type: ignore[assignment, method-assign]
     app.extensions[_KEY] = True  # Last: of two threads that come here at once, both do it.
+
+
+def _on_started(_: Flask, **__: object) -> None:
+    # A thread with a copy of the context may be the first to submit, and leave the copy long before
+    # the request has its response.
+    context: Any = request_context()
+    vars(context.request)[_CONTEXT_KEY] = ref(context)
 
 
 def _on_raised(_: Flask, **__: object) -> None:
@@ -207,9 +230,12 @@ def _on_complete(app: Flask, response: Response, **_: object) -> None:
 
 
 def _on_torn_down(_: Flask, **__: object) -> None:
-    pending, _context = _own_pending()
+    pending, context = _own_pending()
     if pending is not None:
         pending.on_torn_down()
+    known = {} if context is None else vars(context.request)
+    if _CONTEXT_KEY in known and known[_CONTEXT_KEY]() is context:
+        del known[_CONTEXT_KEY]
 
 
 def _own_pending() -> tuple[PendingResponse | None, Any]:

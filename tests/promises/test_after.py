@@ -530,6 +530,64 @@ def test_a_copy_of_the_request_context_does_not_end_the_request(app: Flask, jobs
     assert jobs.states() == ["succeeded"]
 
 
+@pytest.mark.parametrize("is_first_request", [True, False])
+def test_a_copy_of_the_request_context_may_be_the_first_to_submit(
+    app: Flask, jobs: Recorder, is_first_request: bool
+) -> None:
+    @app.get("/")
+    def view() -> str:
+        thread = threading.Thread(target=copy_current_request_context(jobs.submit))
+        thread.start()
+        thread.join(WAIT)
+        return jobs.submit().state
+
+    app.add_url_rule("/earlier", view_func=lambda: jobs.submit().state)
+    if not is_first_request:  # Before the first such job of an app, nobody knows of copies.
+        app.test_client().get("/earlier")
+
+    assert app.test_client().get("/").text == "pending"
+    of_copy = "cancelled" if is_first_request else "succeeded"
+    assert jobs.states()[-2:] == [of_copy, "succeeded"]
+
+
+def test_a_copy_that_is_left_while_others_wait_does_not_end_the_request(
+    app: Flask, jobs: Recorder
+) -> None:
+    submitted, left = threading.Event(), threading.Event()
+
+    def submit() -> None:
+        jobs.submit()
+        submitted.set()
+        left.wait(WAIT)
+
+    @app.get("/")
+    def view() -> str:
+        thread = threading.Thread(target=copy_current_request_context(submit))
+        thread.start()
+        submitted.wait(WAIT)
+        state = jobs.submit().state
+        left.set()
+        thread.join(WAIT)
+        return state
+
+    app.add_url_rule("/earlier", view_func=lambda: jobs.submit().state)
+    app.test_client().get("/earlier")
+
+    assert app.test_client().get("/").text == "pending"
+    assert jobs.states() == ["succeeded"] * 3
+
+
+def test_a_copy_that_outlasts_a_request_without_a_response_has_none(
+    app: Flask, jobs: Recorder
+) -> None:
+    with app.test_request_context():
+        jobs.submit()
+        submit = copy_current_request_context(jobs.submit)
+    submit()
+
+    assert jobs.states() == ["cancelled", "cancelled"]
+
+
 def test_it_can_be_cancelled_before(app: Flask, jobs: Recorder) -> None:
     app.add_url_rule("/", view_func=lambda: str(jobs.submit(key="mail").cancel()))
 
