@@ -31,6 +31,10 @@ _KEY = "flask_executor.response"
 # Where a request keeps a weak reference to its context, and not to a copy of that.
 _CONTEXT_KEY = "flask_executor.context"
 
+# Why a job does not start, although nobody has decided so. The function of a streamed response may
+# have submitted it, when nothing follows the response any more.
+_NO_RESPONSE = "its request ended without a response to wait for"
+
 
 class PendingResponse:
     """The response that one request will be answered with, and the jobs that wait for it.
@@ -90,8 +94,7 @@ class PendingResponse:
 
     def on_raised(self) -> None:
         """Cancel the jobs that wait: they were submitted before something has raised."""
-        for waiting in self._take():
-            waiting.cancel()
+        self._cancel()
 
     def on_complete(self, response: Response, *, is_test: bool, has_body: bool) -> None:
         """Follow *response*, which is sent next.
@@ -121,7 +124,7 @@ class PendingResponse:
         """Note that the request is over, but for the sending of its response."""
         self._is_torn_down = True
         if self.has_no_response():
-            self.on_raised()
+            self._cancel(_NO_RESPONSE)
         elif self._is_sent_with_teardown:
             self.on_sent()
 
@@ -136,6 +139,10 @@ class PendingResponse:
             # Apart, as a garbage collection may run where a lock is held. Without a teardown,
             # something has raised on the way to the server.
             run_apart(self.on_sent if self._is_torn_down else self.on_raised)
+
+    def _cancel(self, why: str = "") -> None:
+        for waiting in self._take():
+            waiting.cancel(why)
 
     def _take(self) -> list[Waiting]:
         with self._lock:

@@ -509,12 +509,17 @@ def test_a_teardown_function_that_raises_cancels_it(
         jobs.futures[0].result(WAIT)
 
 
-def test_a_request_context_without_a_response_cancels_it(app: Flask, jobs: Recorder) -> None:
+def test_a_request_context_without_a_response_cancels_it_and_says_so(
+    app: Flask, jobs: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
     with app.test_request_context():
         future = jobs.submit()
         assert future.state == "pending"
 
     assert future.cancelled()
+    [record] = app_log(caplog)
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(f"Job note ({future.id}) was cancelled: its request")
 
 
 def test_a_copy_of_the_request_context_does_not_end_the_request(app: Flask, jobs: Recorder) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from flask import Flask, current_app, g, request, url_for
+from flask import Flask, Response, current_app, g, request, stream_with_context, url_for
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -493,6 +493,20 @@ def forgotten_commit(app: Flask, executors: MakeExecutor) -> None:
         executors(app).options(after=session).submit(double, 1)
 
 
+def job_of_a_stream(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    @app.get("/")
+    def view() -> Response:
+        def lines() -> Iterator[str]:
+            executor.options(after="response").submit(double, 1)
+            yield "a line"
+
+        return Response(stream_with_context(lines()))
+
+    assert app.test_client().get("/").text == "a line"
+
+
 def failing_callback(app: Flask, make: MakeExecutor) -> None:
     executor = make(app)
     executor.add_default_done_callback(lambda _: fail())
@@ -739,6 +753,7 @@ MISTAKES: dict[str, Mistake] = {
     "Job … (…) failed": failing_job(propagate_exceptions=True),
     "Job … (…) ended, and its callback": failing_callback,
     "Job … (…) was cancelled: the session": forgotten_commit,
+    "Job … (…) was cancelled: its request": job_of_a_stream,
     "Receiver": failing_receiver,
     "A teardown function": failing_teardown,
     "the function of the job …: the function": lambda app, make: make(app, type="process").submit(
