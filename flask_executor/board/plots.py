@@ -138,7 +138,7 @@ def _durations(
     title: str, history: Sequence[Minute], get: Callable[[Minute], Spread | None]
 ) -> Durations:
     spreads = [get(minute) for minute in history]
-    most = _end_of_time_axis(max((spread.p95 for spread in spreads if spread), default=0.0))
+    most = _end_of_time_axis(max((spread.p95 for spread in spreads if spread), default=0.0) or 1.0)
     last = next((spread for spread in reversed(spreads) if spread), None)
     return Durations(
         title=title,
@@ -173,8 +173,6 @@ def _minutes_ago(number: int) -> str:
 
 def _end_of_axis(value: float) -> float:
     """The next round number."""
-    if not value:
-        return 0.0
     power = 10.0 ** math.floor(math.log10(value))
     # Rounded, as 0.3 / 0.1 is a little less than 3.
     return next(end * power for end in _ENDS if end >= round(value / power, 6))
@@ -193,8 +191,7 @@ def _polylines(values: Sequence[float | None], most: float) -> list[str]:
         if value is None:
             stretches.append([])
         else:
-            y = HEIGHT - HEIGHT * value / most if most else HEIGHT
-            stretches[-1].append(((number + 0.5) * step, y))
+            stretches[-1].append(((number + 0.5) * step, HEIGHT - HEIGHT * value / most))
     drawn: list[str] = []
     for points in stretches:
         if len(points) == 1:

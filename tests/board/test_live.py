@@ -159,7 +159,7 @@ def test_without_scripts_a_job_is_forgotten_by_a_form(browser, pipe):
             page.reload()
         page.get_by_role("link", name="Forget").click()
         page.get_by_role("button", name="Forget the job").click()
-        expect(page.locator("#list")).to_contain_text("There is no such job")
+        expect(page.locator("#list")).to_contain_text("No job has a record yet")
 
 
 def test_a_page_says_that_its_server_is_gone(page):

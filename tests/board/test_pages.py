@@ -160,10 +160,11 @@ def test_a_page_without_jobs_says_how_to_record_them(executor, client):
     executor.drain(WAIT)
     other = Page(client.get("/jobs/").text).text
 
-    for text in ("EXECUTOR_STORE_RECORDS", "submit_stored"):
+    for text in ("EXECUTOR_STORE_RECORDS", "submit_stored", "No job has a record yet"):
         assert text in empty
         assert text not in other
     assert "No job has run or waited" in empty
+    assert "No job has ended in the last hour" in empty
     assert "EXECUTOR_STORE_TTL" in client.get("/jobs/?key=none").text
 
 
