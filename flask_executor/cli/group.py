@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,9 +30,18 @@ commands = AppGroup("executor", help="Look at the jobs of the app, and after its
 # Seconds, after which the command says that a job still runs.
 _CANCELLED_WITHIN = 2.0
 
+_ID = re.compile(r"[0-9a-f-]{36}")
+
 _name = click.option("--name", default="", help="The name of the executor, if it has one.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
 _key = click.argument("key")
+
+
+def _check_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Refuse a text that is no id: it would be before or after all ids, and the page wrong."""
+    if value is not None and not _ID.fullmatch(value):
+        raise click.BadParameter(f"'{visible(value, WORD)}' is not the id of a job")
+    return value
 
 
 def _command(fn: Callable[..., None]) -> click.Command:
@@ -49,7 +59,7 @@ def _command(fn: Callable[..., None]) -> click.Command:
 @_command
 @_as_json
 def status(chosen: Chosen, *, as_json: bool) -> None:
-    """Tell how many jobs are in each state, and how many processes have jobs."""
+    """Count the jobs in each state, and the processes with jobs."""
     counts = chosen.records.counts()
     processes = chosen.records.processes()
     alive = sum(process.is_alive for process in processes)
@@ -69,7 +79,12 @@ def status(chosen: Chosen, *, as_json: bool) -> None:
 @click.option("--job", metavar="NAME", help="Jobs whose function has this name.")
 @click.option("--key", metavar="TEXT", help="Jobs whose key begins with this text.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--before", metavar="ID", help="Jobs submitted before this one: the next page.")
+@click.option(
+    "--before",
+    metavar="ID",
+    callback=_check_id,
+    help="Jobs submitted before this one: the next page.",
+)
 @_as_json
 def list_(  # named after the command
     chosen: Chosen,
@@ -101,7 +116,10 @@ def list_(  # named after the command
 @_key
 @_as_json
 def show(chosen: Chosen, *, key: str, as_json: bool) -> None:
-    """Show all that is known of the job with the key, or the id, KEY."""
+    """Show all that is known of the job KEY.
+
+    KEY is the key or the id of the job.
+    """
     record = _record_of(chosen, key)
     if as_json:
         print_json(record.as_dict())
@@ -113,7 +131,10 @@ def show(chosen: Chosen, *, key: str, as_json: bool) -> None:
 @_key
 @_as_json
 def cancel(chosen: Chosen, *, key: str, as_json: bool) -> None:
-    """Cancel the job with the key, or the id, KEY, wherever it is."""
+    """Cancel the job KEY, in whichever process it is.
+
+    KEY is the key or the id of the job.
+    """
     record = _record_of(chosen, key)
     shown = visible(key, LINE)
     if not chosen.records.cancel(record.id):
@@ -138,7 +159,10 @@ def cancel(chosen: Chosen, *, key: str, as_json: bool) -> None:
 @_key
 @_as_json
 def forget(chosen: Chosen, *, key: str, as_json: bool) -> None:
-    """Delete the record of the job with the key, or the id, KEY; it must have ended."""
+    """Delete the record of the job KEY, which has ended.
+
+    KEY is the key or the id of the job.
+    """
     record = _record_of(chosen, key)
     shown = visible(key, LINE)
     if not chosen.records.forget(record.id):

@@ -30,8 +30,8 @@ STYLES = {
 }
 """The colours of states, of jobs and of processes."""
 
-# In cells: of a bar, between two columns, and of the narrowest column.
-_BAR, _SPACE, _LEAST = 20, 2, 4
+# In cells: of a bar, between two columns, and of the narrowest column; and of one that can be read.
+_BAR, _SPACE, _LEAST, _READABLE = 20, 2, 4, 8
 
 
 class Bar(NamedTuple):
@@ -44,11 +44,13 @@ class Bar(NamedTuple):
 
 
 def table_of(columns: Sequence[Column], rows: Sequence[Sequence[str | Bar]], room: int) -> Table:
-    """A table with one line for each row.
+    """A table with one line for each row; the last columns are left out if they have no room.
 
     :param rows: texts that are visible, and bars
     :param room: the width of the terminal
     """
+    columns = columns[: _most_columns(columns, rows, room)]
+    rows = [row[: len(columns)] for row in rows]
     table = Table(box=None, pad_edge=False, padding=(0, _SPACE, 0, 0), header_style="bold")
     for column, width in zip(columns, _fitting(columns, rows, room), strict=True):
         table.add_column(
@@ -82,12 +84,27 @@ def _cell(column: Column, cell: str | Bar) -> RenderableType:
     return ProgressBar(total=1, completed=cell.fraction, width=_BAR)
 
 
+def _most_columns(columns: Sequence[Column], rows: Sequence[Sequence[str | Bar]], room: int) -> int:
+    """How many columns can be read side by side; at least two."""
+    number, end = 0, -_SPACE
+    for column, width in zip(columns, _widest(columns, rows), strict=True):
+        end += _SPACE + (width if column.is_whole else min(width, _READABLE))
+        if end > room:
+            break
+        number += 1
+    return max(number, 2)
+
+
+def _widest(columns: Sequence[Column], rows: Sequence[Sequence[str | Bar]]) -> list[int]:
+    titles = [column.title for column in columns]
+    return [max(map(_width_of, cells)) for cells in zip(titles, *rows, strict=True)]
+
+
 def _fitting(
     columns: Sequence[Column], rows: Sequence[Sequence[str | Bar]], room: int
 ) -> list[int]:
     """The widths of the columns: the widest ones that may be narrower are, until all fit."""
-    titles = [column.title for column in columns]
-    widths = [max(map(_width_of, cells)) for cells in zip(titles, *rows, strict=True)]
+    widths = _widest(columns, rows)
     flexible = [number for number, column in enumerate(columns) if not column.is_whole]
     too_much = sum(widths) + _SPACE * (len(widths) - 1) - room
     for _ in range(too_much):

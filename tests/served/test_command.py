@@ -18,6 +18,7 @@ import pytest
 from flask import Flask
 
 from flask_executor.cli import commands
+from flask_executor.records.record import STATES
 from tests.served.commanded_app import HOSTILE, create_app
 from tests.served.terminals import Tmux, run_in_terminal
 from tests.support import ROOT, WAIT
@@ -292,6 +293,7 @@ def test_workers_lists_the_processes_with_jobs(live: Live) -> None:
         (["forget", "hold"], 1, "has not ended: it is running; cancel it first"),
         (["list", "--state", "done"], 2, "'done' is not one of 'pending', 'running'"),
         (["list", "--limit", "0"], 2, "--limit"),
+        (["list", "--before", "mail\x1b"], 2, r"'mail\x1b' is not the id of a job"),
         (["show"], 2, "Missing argument 'KEY'"),
         (["status", "--name", "mail"], 2, "no executor named 'mail'"),
         (["watch"], 2, "the output of watch is no terminal; use `flask executor list`"),
@@ -416,6 +418,14 @@ def test_a_terminal_shows_tables_by_rich(live: Live) -> None:
     assert re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", wide.output)
     assert "\x1b" not in plain.output
     assert plain.output.isascii()
+
+
+def test_a_very_narrow_terminal_shows_the_columns_that_can_be_read(live: Live) -> None:
+    listed = live.in_terminal("list", columns=36)
+    titles, *rows = re.sub(r"\x1b\[[0-9;]*m", "", listed.output).splitlines()
+
+    assert titles.split() == ["STATE", "JOB", "KEY"]
+    assert all(row.split()[0] in STATES for row in rows)
 
 
 def test_without_rich_a_terminal_shows_plain_tables(live: Live, tmp_path: Path) -> None:
