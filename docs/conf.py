@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import is_dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
@@ -44,11 +45,14 @@ autodoc_default_options = {"members": True}
 
 html_theme = "flask"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_theme_options = {"index_sidebar_logo": False}
 html_context = {
     "project_links": [
         ProjectLink("PyPI Releases", "https://pypi.org/project/Flask-Executor/"),
+        ProjectLink("Source Code", "https://github.com/flask-executor/flask-executor/"),
+        ProjectLink("Issue Tracker", "https://github.com/flask-executor/flask-executor/issues/"),
     ]
 }
 html_sidebars = {
@@ -78,6 +82,16 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-read", link_config_keys)
     app.connect("autodoc-process-signature", show_signature)
     app.connect("autodoc-process-docstring", list_fields)
+    app.connect("html-page-context", describe)
+
+
+def describe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Have `_templates/layout.html` show search engines the first paragraph of a page."""
+    first = doctree and doctree.next_node(nodes.paragraph)
+    if first:
+        context["description"] = escape(" ".join(first.astext().split()).rstrip(":"))
 
 
 def link_config_keys(app: Sphinx, doctree: nodes.document) -> None:
@@ -121,13 +135,17 @@ def list_fields(  # noqa: PLR0917 - as Sphinx calls it
 ) -> None:
     """Have each ``:param`` of a class that users only read be an entry of its own.
 
-    What other classes are made with, users need not know.
+    The parameters of other classes are left out if users do not make their objects, or if the
+    signature above does not have them.
     """
-    if what not in {"class", "exception"} or name in MADE_BY_USERS | {*SIGNATURES}:
+    if what not in {"class", "exception"} or name in MADE_BY_USERS:
         return
     has_fields = is_dataclass(obj) or obj.__name__ == "Progress"
+    shown = re.findall(r"\w+", SIGNATURES.get(name, ""))
 
     def entry(found: re.Match[str]) -> str:
+        if shown:
+            return found[0] if found[1] in shown else ""
         meaning = " ".join(found[2].split())
         return f"\n.. py:attribute:: {found[1]}\n\n   {meaning}" if has_fields else ""
 
