@@ -132,7 +132,7 @@ def job_life() -> Picture:
         76,
         "pending",
         "waits for a worker, a delay,",
-        "a commit, room, or a retry",
+        "a commit, a free slot, or a retry",
         colour="yellow",
     )
     it.way((240, 144), (240, 202))

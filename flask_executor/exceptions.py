@@ -129,7 +129,7 @@ class WaitTimeout(FlaskExecutorError, TimeoutError):
 
 
 class StoredError(FlaskExecutorError, RuntimeError):
-    """A job of another process failed; this is what its record says of the exception."""
+    """A job of another process failed; this error has the texts of its exception."""
 
     def __init__(
         self,

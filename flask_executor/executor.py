@@ -131,7 +131,7 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
     def group(self, *, timeout: float | None = None) -> JobGroup:
         """Return a block for jobs that belong together; it ends when all of them have ended.
 
-        It is for jobs what `asyncio.TaskGroup` is for tasks, in ``with`` and in ``async with``::
+        It works for jobs as `asyncio.TaskGroup` works for tasks, in ``with`` and ``async with``::
 
             with executor.group(timeout=10) as group:
                 prices = [group.submit(price_of, item) for item in items]
@@ -232,7 +232,7 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
 
     @property
     def records(self) -> Records:
-        """What is known of the current app's jobs, with ``EXECUTOR_STORE`` in all processes."""
+        """The records of the current app's jobs, with ``EXECUTOR_STORE`` those of all processes."""
         from .records.face import Records  # noqa: PLC0415 - few apps need it
 
         here = self._here()

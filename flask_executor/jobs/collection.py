@@ -132,7 +132,7 @@ class FutureCollection:
             return list(self._futures)
 
     def get(self, key: Hashable) -> JobFuture[Any] | None:
-        """The future under *key*, which stays stored; one that `add` was given, of its own kind."""
+        """The future under *key*, which stays stored; the same object that `add` was given."""
         future = self._futures.get(key)
         # Once a job has ended, other processes may pop its key, or replace the job.
         if self._elsewhere is not None and (future is None or future.done()):

@@ -88,7 +88,7 @@ class JobFuture(concurrent.futures.Future[T]):
 
     @property
     def state(self) -> State:
-        """How far the job is."""
+        """`pending`, `running`, `succeeded`, `failed` or `cancelled`."""
         return state_of(self)
 
     @property

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class JobInfo:
-    """What a job can know of itself; inside the job, `current_job` stands for it."""
+    """A job, as its own code sees it; `current_job` stands for it."""
 
     __slots__ = ("__weakref__", "cancel_requested", "key", "name", "reports")
 

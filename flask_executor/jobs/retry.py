@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Says that a job which fails runs again, with the same arguments, and when.
+    """Has a job that fails run again, with the same arguments, after a wait.
 
     The wait before attempt *n* + 1 is ``delay * factor ** (n - 1)`` seconds, at most *max_delay*.
     With *jitter* it is a random part of that, so that jobs which failed together do not come back

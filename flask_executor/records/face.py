@@ -34,7 +34,7 @@ _MOST = 2**31 - 1  # A database takes no greater limit.
 
 
 class Records:
-    """What is known of an app's jobs: the value of `Executor.records`.
+    """The records of an app's jobs; the value of `Executor.records`.
 
     Jobs with a key have a record; with ``EXECUTOR_STORE_RECORDS = "all"``, all jobs have. Without
     ``EXECUTOR_STORE`` these are the jobs of this process, in memory. With it, they are the jobs of
@@ -100,7 +100,9 @@ class Records:
         return {state: counts.get(state, 0) for state in STATES}
 
     def history(self, minutes: int = 60) -> Sequence[Minute]:
-        """What has ended in each of the last minutes, the oldest first; the last one is not over.
+        """How many jobs ended in each of the last minutes, and how long they took.
+
+        The oldest minute is the first. The last minute is not over.
 
         The counts are exact. If very many jobs have ended, the durations are those of a part of
         them, which is chosen by chance.

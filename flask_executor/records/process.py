@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """What is known of a process that has jobs which have not ended.
+    """A process that has jobs which have not ended, and how many.
 
     :param host: the name of its machine
     :param pid: its number on that machine

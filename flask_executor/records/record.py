@@ -26,7 +26,7 @@ ENDED: frozenset[RecordState] = frozenset({"succeeded", "failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True)
 class RecordedError:
-    """What is recorded of the exception that a job raised.
+    """The exception of a job that failed, as texts.
 
     :param type: the name of its type, such as ``ValueError`` or ``sqlalchemy.exc.DataError``
     :param message: its text; None if ``EXECUTOR_STORE_ERRORS`` is ``"type"``, or it was cut away
@@ -44,7 +44,7 @@ class RecordedError:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What is known of one job, in whichever process it runs.
+    """The states, times and outcome of one job, in whichever process it runs.
 
     :param id: unique across machines; ids sort by the time of ``submit``
     :param key: the key that the job was submitted with; None for a job without a key
