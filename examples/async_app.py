@@ -2,7 +2,7 @@
 
 ``make run`` serves it on http://127.0.0.1:5000. Without make::
 
-    pip install 'flask-executor[store]'
+    pip install '.[store]'
     flask --app examples/async_app run
 """
 
