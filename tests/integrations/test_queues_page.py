@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psycopg
 import pytest
 
+from tests.records.servers import Postgresql
 from tests.served.test_docs import HOWTO, blocks, forget_modules
+from tests.served.test_shell_blocks import run, running, script
 from tests.served.test_sigterm import await_server
 from tests.support import ROOT, WAIT
 
@@ -88,3 +93,54 @@ def test_the_job_runs_on_procrastinate(shop: Any) -> None:
         "succeeded",
         {"order_id": 7, "address": "ada@example.com"},
     )
+
+
+@pytest.mark.slow
+def test_the_commands_for_celery_start_a_worker_that_runs_the_job(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("redis") is None:
+        pytest.skip("redis is not installed")
+    with redis_server(tmp_path) as url:
+        for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):  # before those of the config
+            monkeypatch.setenv(name, url.replace("unix://", "redis+socket://"))
+        source = script(HOWTO / "queues.md", "celery")
+        with running(f"{source.strip()} --concurrency 1", tmp_path):
+            command = (
+                "from shop import create_app; app = create_app(); task = app.extensions['celery']"
+            )
+            command += ".tasks['shop.work.send_invoice'].delay(7, 'ada@example.com')"
+            shown = run(f'python -c "{command}; print(task.get(timeout={int(WAIT)}))"', tmp_path)
+
+    assert shown.strip() == DONE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * WAIT)
+def test_the_commands_for_procrastinate_make_its_tables_and_start_a_worker(
+    shop: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("procrastinate")
+    try:
+        server = Postgresql()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    try:
+        server.database("shop")
+        variables = {"PGPORT": str(server.port), "PGUSER": "postgres"}
+        *prepare, work = script(HOWTO / "queues.md", "procrastinate").strip().splitlines()
+        run("\n".join(prepare), tmp_path, **variables)
+        command = "import asyncio; from shop.pg_queue import defer_invoice"
+        run(f"python -c \"{command}; asyncio.run(defer_invoice(7, 'a'))\"", tmp_path, **variables)
+        with (
+            running(work, tmp_path, **variables),
+            psycopg.connect(f"{server.url}/shop") as database,
+        ):
+            database.autocommit = True
+            end = time.monotonic() + WAIT
+            query = "SELECT status FROM procrastinate_jobs"
+            while database.execute(query).fetchall() != [("succeeded",)]:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+    finally:
+        server.stop()
