@@ -26,7 +26,7 @@ UNITS = {
     block.file: block
     for page in (HOWTO / "schedules.md", PAGE)
     for block in blocks(page)
-    if block.file and block.language == "ini"
+    if block.file and block.file.endswith((".service", ".timer"))
 }
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|0\.0\.0\.0):8000")
 
@@ -87,6 +87,12 @@ def on_socket(command: str, path: Path) -> list[str]:
         arguments = [each.removeprefix("unix:") for each in arguments]
     if program == "uvicorn":
         arguments += ["--uds", str(path)]
+    if program == "uwsgi":
+        where = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        found = shutil.which(program, path=where)
+        if found is None:
+            pytest.skip("there is no uWSGI: pip install pyuwsgi")
+        return [found, *(each.removeprefix("unix:") for each in arguments)]
     return [sys.executable, "-m", program, *arguments]
 
 
@@ -96,6 +102,7 @@ def test_a_server_of_the_page_finishes_its_jobs(tmp_path: Path, name: str) -> No
     [asgi] = [block.source for block in blocks(PAGE) if "async def asgi" in block.source]
     wrapper = asgi[asgi.index("wsgi = WsgiToAsgi") :]
     (tmp_path / "app.py").write_text(APP.replace("ASGI", wrapper))
+    (tmp_path / "uwsgi.ini").write_text(FILES["uwsgi.ini"])
     os.mkfifo(tmp_path / "pipe")
     socket = tmp_path / "socket"
     environment = os.environ | {"FLASK_EXECUTOR_SHUTDOWN_TIMEOUT": "20"}

@@ -39,6 +39,7 @@ NOT_RUN_HERE = {
     "waitress-serve ": "test_deployment_page.py",
     "cheroot ": "test_deployment_page.py",
     "granian ": "test_deployment_page.py",
+    "uwsgi ": "test_deployment_page.py",
     "gunicorn --workers 1 --threads 8 app:app": "test_deployment_page.py",
     "gunicorn -k gevent": "test_gevent.py",
     "celery ": "tests/integrations/test_queues_page.py",
