@@ -15,7 +15,7 @@ from flask_executor.jobs.item import WorkItem
 from flask_executor.jobs.outcome import Outcome
 from flask_executor.jobs.retry import Retrying
 from flask_executor.queue.workers import Worker, current_worker
-from flask_executor.records import shared, writer
+from flask_executor.records import engine, shared, writer
 from flask_executor.runners.blocked import wait_in_worker
 from flask_executor.runners.ending import end_job
 from flask_executor.runners.retrying import end_waiting, goes_on
@@ -48,6 +48,7 @@ LOCKS = {
 def wait_long_for_databases() -> None:
     """Take no database to be away because the machine is busy, in this process."""
     shared._CATCH_UP = writer._SILENCE = 60.0
+    engine._LOCK = 60  # for SQLite; the servers let others pass in turn
 
 
 def fork_gate(app: Flask, name: str = "") -> Any:

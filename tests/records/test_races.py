@@ -27,8 +27,10 @@ CLAIMER = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tests.inside import wait_long_for_databases
 from tests.records.stores import Store, claim, row_of
 
+wait_long_for_databases()
 url, folder, process = sys.argv[1:]
 store = Store(url, Path(folder))
 database = store.open(process)
