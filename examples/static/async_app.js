@@ -40,7 +40,9 @@ const isGoingOn = job => ["pending", "running"].includes(job.state);
 const askForCounts = poll("/counts", counts => {
   if (!counts) return 0;
   for (const [state, count] of Object.entries(counts)) {
-    document.querySelector(`#counts .${state} dd`).textContent = count;
+    const shown = document.querySelector(`#counts .${state} dd`);
+    shown.textContent = count;
+    shown.classList.toggle("none", !count);
   }
   return counts.pending + counts.running ? 2000 : 0;
 });
