@@ -33,7 +33,7 @@ run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (A
 	$(BIN)/flask --app $(APP) run --host 127.0.0.1 --port $(PORT)
 
 # It keeps the compiled tests, even if others are not kept: to compile them takes a third of the time.
-quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in a minute
+quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in a minute or two
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/promises tests/board $(PYTEST_ARGS)
 
 test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k map')
