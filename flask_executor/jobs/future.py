@@ -308,8 +308,9 @@ class JobFuture(concurrent.futures.Future[T]):
                 warn_if_blocking(what, f"the job {self.name!r} ends; {cure} instead")
             job = running_job.get(None)
             if not isinstance(job, WorkItem):
-                if timeout is None:
-                    own = self.job
+                own = self.job
+                # In other states, it does not wait for an event any more.
+                if timeout is None and own.state in {"new", "held", "delayed"}:
                     refuse_to_wait(what, lambda each: each.item is own)
                 return wait(timeout)
             return job.host.wait(self, wait, timeout)

@@ -73,7 +73,8 @@ class Dispatcher:
         :raises RuntimeError: if no thread can be started, and no worker is there
         """
         queue = self._queue
-        if self._needs_clock(item, delay, later):
+        is_plain = item.timeout is None and item.retry is None and later is None
+        if not is_plain and self._needs_clock(item, delay, later):
             self._host.clock.start()  # Later, an error could not be raised here.
         worker, is_delayed = None, delay is not None or later is not None
         try:
