@@ -78,6 +78,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=5)
     length.add_argument("--seconds", type=float, help="instead of --minutes")
+    length.add_argument("--kills", type=int, help="how many workers to kill, instead of a time")
     parser.add_argument("--type", default="thread", help="EXECUTOR_TYPE")
     parser.add_argument("--max-workers", type=int, default=4, help="EXECUTOR_MAX_WORKERS")
     parser.add_argument("--max-pending", type=int, default=200, help="EXECUTOR_MAX_PENDING")
@@ -93,7 +94,7 @@ def parse(args: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(args)
-    if options.seconds is None:
+    if options.seconds is None and options.kills is None:
         options.seconds = 60 * options.minutes
     return options
 
@@ -226,6 +227,8 @@ def kill(load: Load, options: argparse.Namespace, chance: random.Random) -> None
         with suppress(ProcessLookupError):
             os.kill(pid, getattr(signal, name))
             load.signals[name] += 1
+        if load.signals.total() == options.kills:
+            load.is_over.set()
 
 
 # The account
@@ -315,6 +318,9 @@ STATES = {
 def read_records(path: Path) -> dict[str, str]:
     """The state of each record once all processes are gone, by the executor's id of the job."""
     with closing(sqlite3.connect(path)) as connection:
+        # Each worker that had a job may have been killed before it made the tables.
+        if not connection.execute("SELECT * FROM sqlite_master").fetchone():
+            return {}
         rows = connection.execute("SELECT id, state, ended_at FROM flask_executor_jobs")
         return {id_: state if ended_at else "lost" for id_, state, ended_at in rows}
 

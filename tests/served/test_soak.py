@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.served.soak import Load, check_records, count
+from tests.served.soak import Load, check_records, count, read_records
 from tests.support import ROOT
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
-def test_a_few_seconds_of_load_and_kills_leave_no_job_unaccounted_for(kind: str) -> None:
-    command = f"tests/served/soak.py --seconds 3 --kill-every 0.5 --clients 4 --type {kind}"
+def test_load_and_a_few_kills_leave_no_job_unaccounted_for(kind: str) -> None:
+    command = f"tests/served/soak.py --kills 5 --kill-every 0.5 --clients 4 --type {kind}"
 
     done = subprocess.run(
         [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
@@ -23,6 +24,7 @@ def test_a_few_seconds_of_load_and_kills_leave_no_job_unaccounted_for(kind: str)
     table = dict(re.findall(r"^ *(\D+?) +(\d+)$", done.stdout, re.MULTILINE))
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(table["accepted"]) > 0
+    assert int(table["workers sent SIGTERM"]) + int(table["workers sent SIGKILL"]) == 5
     assert (table["unaccounted for"], table["run twice"]) == ("0", "0")
     assert table["wrong in the records"] == "0"
     recorded = int(table["in the records"]) + int(table["without a record, killed"])
@@ -105,3 +107,9 @@ def test_the_records_have_to_agree_with_the_journal(
 
     assert found.states == {state: 1}
     assert (not found.wrong) == is_right
+
+
+def test_a_worker_that_is_killed_at_once_may_leave_a_database_without_tables(
+    tmp_path: Path,
+) -> None:
+    assert read_records(tmp_path / "jobs.db") == {}
