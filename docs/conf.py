@@ -78,11 +78,18 @@ SIGNATURES = {
 
 def setup(app: Sphinx) -> None:
     """Have names lead to their entries, in docstrings and in pages."""
+    app.connect("source-read", read_index_entries)
     app.connect("missing-reference", find_public)
     app.connect("doctree-read", link_config_keys)
     app.connect("autodoc-process-signature", show_signature)
     app.connect("autodoc-process-docstring", list_fields)
     app.connect("html-page-context", describe)
+
+
+def read_index_entries(app: Sphinx, page: str, source: list[str]) -> None:
+    """Have the comment that begins a page name its entries in the index."""
+    # A directive would do, but GitHub shows directives.
+    source[0] = re.sub(r"\A<!-- index: (.+) -->\n\n", r"```{index} \1\n```\n", source[0])
 
 
 def describe(

@@ -60,7 +60,7 @@ PAGES_WITH_OTHER_PACKAGES = {
 }
 
 LANGUAGES = {"python", "pycon", "sh", "js", "html", "ini", "yaml", "docker", "text"}
-DIRECTIVES = {"{eval-rst}", "{include}", "{index}", "{toctree}"}
+DIRECTIVES = {"{eval-rst}", "{include}", "{toctree}"}
 
 RunPage = Callable[[Path], dict[str, Any]]
 
@@ -572,7 +572,7 @@ def blocks(page: Path) -> list[Block]:
 
 def words(page: Path) -> list[str]:
     """Return the entries of a page in the index; `!` marks the best page for a word."""
-    found = re.match(r"```{index} (.+)\n```\n", page.read_text("utf-8"))
+    found = re.match(r"<!-- index: (.+) -->\n", page.read_text("utf-8"))
     return found[1].split(", ") if found else []
 
 
