@@ -19,6 +19,7 @@ from ..exceptions import WorkerDied
 from ..messages.shown import public_address
 from ..messages.traces import drop_frames, keep_as_text
 from ..remote.protocol import drop_report, reporter
+from ..threads.conditions import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,8 @@ class DaskPool(concurrent.futures.Executor):
 
     def __init__(self, address: str | None, max_workers: int | None, name: str) -> None:
         self._loop = LoopThread(name, None, is_debug=lambda: False, on_start=lambda: None)
-        self._lock = threading.Lock()
+        # Reentrant: a garbage collection at any line may log a failure and run log handlers.
+        self._lock = RLock()
         self._is_shut_down = False  # guarded by _lock
         self._is_closed = threading.Event()
         self._calls: set[Future[Any]] = set()  # guarded by _lock

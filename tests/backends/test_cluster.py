@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 
 from flask_executor import Executor, WorkerDied
+from flask_executor.backends.dask import DaskPool
 from tests import inside, remote_app
 from tests.backends.dask_cluster import Cluster
 from tests.support import ROOT, WAIT, Door, MakeExecutor, errors_of
@@ -219,6 +220,17 @@ def test_the_embedded_cluster_ends_with_the_executor(
     assert running.result(WAIT) == "result"
     assert os.getpid() not in pids
     assert executor.stats().workers == 2
+
+
+def test_a_log_handler_may_submit_while_a_call_is_handed_to_a_cluster(cluster: Cluster) -> None:
+    pool = DaskPool(cluster.address, None, "own")
+
+    # As a log handler does if a garbage collection there frees the future of a job that has failed.
+    with pool._lock:
+        call = pool.submit(int, "7")
+
+    assert call.result(WAIT) == 7
+    pool.shutdown()
 
 
 def test_at_exit_what_is_with_a_cluster_is_waited_for(cluster: Cluster, tmp_path: Path) -> None:
