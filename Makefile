@@ -20,6 +20,9 @@ BIND := import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]))
 LOWEST := $(VENV)/lowest.txt
 INSTALL := $(PIP) install $(if $(filter lowest,$(VERSIONS)),--constraint $(LOWEST)) $(if $(filter pre,$(VERSIONS)),--pre)
 
+# Compiled modules are kept, also where others are not: each process that a test starts would compile them.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run quick test integrations suites extras check coverage lint format types bench docs build dev clean
@@ -32,9 +35,8 @@ run: $(VENV)/with-run ## Serve examples/async_app.py on http://127.0.0.1:5000 (A
 	  echo "Port $(PORT) cannot be used; perhaps another program has it. Try: make run PORT=5001" >&2; exit 1; }
 	$(BIN)/flask --app $(APP) run --host 127.0.0.1 --port $(PORT)
 
-# It keeps the compiled tests, even if others are not kept: to compile them takes a third of the time.
 quick: $(VENV)/with-test ## Run the quick tests, without servers and backends, in a minute or two
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/promises tests/board $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/promises tests/board $(PYTEST_ARGS)
 
 test: $(VENV)/with-test ## Run all the tests (PYTHON=python3.13, PYTEST_ARGS='-k map')
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
