@@ -30,15 +30,16 @@ multiprocessing.set_forkserver_preload(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _what_is_there_is_not_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
-    # Many tests ask for a garbage collection, which need not look at all of pytest and Dask. But
-    # hypothesis asks the collector who refers to an object, and that does not see what is frozen.
+def _what_is_there_is_not_garbage(request: pytest.FixtureRequest) -> None:
+    # Many tests ask for a garbage collection, which need not look at all of pytest and Dask. Nor
+    # need the one here look at what is frozen already. But hypothesis asks the collector who refers
+    # to an object, and that does not see what is frozen.
     gc.collect()
     homes = {getattr(value, "__module__", None) or "" for value in vars(request.module).values()}
-    if not any(home.partition(".")[0] == "hypothesis" for home in homes):
+    if any(home.partition(".")[0] == "hypothesis" for home in homes):
+        gc.unfreeze()
+    else:
         gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def pytest_configure() -> None:
