@@ -122,14 +122,19 @@ async def the_caller_cancels_the_wait(start: Start) -> None:
 
 
 async def a_cancelled_block_whose_job_fails(start: Start) -> None:
+    has_begun = False
+
     async def fails_as_it_ends() -> None:
+        nonlocal has_begun
         try:
+            has_begun = True
             await forever()
         finally:
             raise ValueError("as it ends")
 
     start(fails_as_it_ends)
-    await asyncio.sleep(0.05)  # so that it has begun
+    while not has_begun:
+        await asyncio.sleep(0.001)
     raise asyncio.CancelledError
 
 
@@ -770,7 +775,7 @@ def test_when_the_time_is_up_the_code_of_an_async_block_is_cancelled(executor: E
 
 
 def test_a_group_that_ends_in_time_leaves_no_timer(run: Callable[..., Any]) -> None:
-    future = run(lambda group: group.submit(double, 1), timeout=0.2)
+    future = run(lambda group: group.submit(double, 1), timeout=2)
 
     assert future.result() == 2
 

@@ -53,14 +53,15 @@ def test_a_thread_job_out_of_time_is_asked_to_stop(executor: Executor) -> None:
     assert stopped == ["stopped"]
 
 
+@pytest.mark.slow
 def test_the_wait_for_a_worker_does_not_count(
     app: Flask, executors: MakeExecutor, gate: Gate
 ) -> None:
     executor = executors(app, max_workers=1)
     gate.occupy(executor)
-    future = executor.options(timeout=0.2).submit(abs, -1)
+    future = executor.options(timeout=1).submit(abs, -1)
 
-    threading.Timer(0.4, gate.open).start()
+    threading.Timer(1.1, gate.open).start()
 
     assert future.result(WAIT) == 1
 

@@ -533,6 +533,7 @@ def test_a_place_is_free_again_when_its_job_is_cancelled_before_it_comes(
     idle.result(WAIT)
 
 
+@pytest.mark.slow
 def test_a_refused_job_ends_the_future_that_others_have_found(
     app: Flask, full: Executor, gate: Gate
 ) -> None:
@@ -546,7 +547,7 @@ def test_a_refused_job_ends_the_future_that_others_have_found(
     finder = threading.Thread(target=find)
     finder.start()
     with pytest.raises(QueueFull):
-        full.options(key="key", queue_timeout=0.5).submit(int)
+        full.options(key="key", queue_timeout=2).submit(int)
     finder.join(WAIT)
 
     assert full.futures.get("key") is None
