@@ -266,7 +266,7 @@ def app_name_and_id() -> tuple[str, int]:
 
 
 def load_slowly() -> Flask:
-    threading.Event().wait(0.5)
+    threading.Event().wait(1.1)
     return app
 
 

@@ -557,7 +557,7 @@ def test_the_time_of_a_job_does_not_begin_before_its_worker_is_ready(
         app="tests.remote_app:load_slowly()",
     )
 
-    assert executor.options(timeout=0.4).submit(remote_app.power, 3).result(WAIT) == 9
+    assert executor.options(timeout=1).submit(remote_app.power, 3).result(WAIT) == 9
 
 
 def test_a_decorated_job_has_the_time_it_was_decorated_with_unless_told_otherwise(
@@ -930,7 +930,7 @@ def test_the_job_of_a_process_that_was_ended_is_retried_in_another(
 ) -> None:
     path = tmp_path / "lines"
     options = processes.options(
-        timeout=0.2 if how == "hang" else None, retry=Retry(2, on=error, delay=0)
+        timeout=1 if how == "hang" else None, retry=Retry(2, on=error, delay=0)
     )
 
     future = options.submit(remote_app.fail_at_first, str(path), 1, how)
