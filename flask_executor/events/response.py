@@ -14,7 +14,7 @@ from flask.signals import (
 )
 from werkzeug.wsgi import ClosingIterator
 
-from ..context.request import request_context
+from ..context.request import current_push, request_context
 from ..threads.conditions import RLock
 from ..threads.pool import run_apart
 
@@ -68,11 +68,16 @@ class PendingResponse:
         """Whether the context was left without a response, so that there will be none."""
         return self._is_torn_down and not self._is_complete
 
-    def check_open(self) -> None:
+    def check_open(self, *, is_over: bool) -> None:
         """Refuse a job that comes too late.
 
-        :raises RuntimeError: if the response has been sent
+        :param is_over: whether the request has been torn down, as a thread that outlasts it finds
+        :raises RuntimeError: if the response has been sent, or nothing tells when it is
         """
+        if is_over and not self._is_complete:
+            raise RuntimeError(
+                "after='response' is too late: the request has ended; submit without 'after'"
+            )
         if self._is_sent:
             raise RuntimeError(
                 "after='response' is too late: the response of this request has been sent; submit "
@@ -83,9 +88,12 @@ class PendingResponse:
         """Have *waiting* start once the response has been sent."""
         with self._lock:
             self._waiting.append(waiting)
-            is_sent = self._is_sent
+            is_sent, has_no_response = self._is_sent, self.has_no_response()
+        # Another thread may have ended the request since `check_open`.
         if is_sent:
             self.on_sent()
+        elif has_no_response:
+            self._cancel(_NO_RESPONSE)
 
     def waiting(self) -> list[Waiting]:
         """The jobs that wait."""
@@ -153,7 +161,7 @@ class PendingResponse:
 def pending_response() -> PendingResponse:
     """The response that the calling code's request will be answered with.
 
-    :raises RuntimeError: outside a request, or if the response has been sent
+    :raises RuntimeError: outside a request, or if the request has ended
     """
     context = request_context()
     if context is None:
@@ -167,7 +175,7 @@ def pending_response() -> PendingResponse:
     pending: PendingResponse = known.setdefault(_KEY, PendingResponse(own))
     if pending.has_no_response() and not pending.is_for(context):
         pending = known[_KEY] = PendingResponse(context)  # One of the two is a copy of the other.
-    pending.check_open()
+    pending.check_open(is_over=current_push(context) is None)
     return pending
 
 

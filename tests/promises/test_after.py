@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from contextvars import Context, copy_context
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -626,6 +627,31 @@ def test_once_the_response_has_been_sent_it_is_refused(app: Flask, jobs: Recorde
     with pytest.raises(RuntimeError, match="too late: the response of this request has been sent"):
         late[0]()
     assert jobs.states() == ["succeeded"]
+
+
+@pytest.mark.parametrize("path", ["/", "/first", "/raise"])
+def test_in_contextvars_that_outlast_the_request_it_is_refused(
+    app: Flask, jobs: Recorder, path: str
+) -> None:
+    kept: list[Context] = []
+
+    @app.get("/")
+    @app.get("/first", endpoint="first")
+    @app.get("/raise", endpoint="raise")
+    def view() -> str:
+        kept.append(copy_context())  # as a thread has that inherits them
+        if request.path != "/":
+            jobs.submit()
+        if request.path == "/raise":
+            raise LookupError
+        return ""
+
+    with suppress(LookupError):
+        app.test_client().get(path)
+
+    with pytest.raises(RuntimeError, match="after='response' is too late"):
+        kept[0].run(jobs.submit)
+    assert jobs.executor.stats().pending == 0
 
 
 def test_a_stream_of_a_view_that_has_submitted_one_can_submit_another(

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,6 +140,13 @@ def after_response_in_a_job(app: Flask, make: MakeExecutor) -> None:
     executor = make(app)
     job = executor.job(after="response")(double)
     in_view(app, lambda: str(executor.submit(lambda: job.submit(1)).result(WAIT)))
+
+
+def after_response_of_an_ended_request(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+    with app.test_request_context():
+        kept = copy_context()
+    kept.run(executor.options(after="response").submit, double, 1)
 
 
 def result_before_the_response(app: Flask, make: MakeExecutor) -> None:
@@ -700,6 +708,7 @@ MISTAKES: dict[str, Mistake] = {
     "a future is stored": taken_key,
     "on_duplicate=": lambda app, make: make(app).options(on_duplicate="return").submit(double, 1),
     "after='response' needs": lambda app, make: make(app).options(after="response").submit(abs, 1),
+    "after='response' is too late": after_response_of_an_ended_request,
     "after='response' is for views": after_response_in_a_job,
     "after=session is too late": listener_of_a_commit,
     "a group cannot": lambda app, make: make(app).group().options(after="response"),

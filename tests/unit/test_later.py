@@ -25,8 +25,8 @@ class Waiting:
     def start(self) -> None:
         self.ends.append("started")
 
-    def cancel(self) -> None:
-        self.ends.append("cancelled")
+    def cancel(self, why: str = "") -> None:
+        self.ends.append(f"cancelled: {why}")
 
 
 def test_a_response_that_another_thread_sends_meanwhile_is_not_missed() -> None:
@@ -36,6 +36,15 @@ def test_a_response_that_another_thread_sends_meanwhile_is_not_missed() -> None:
     pending.add(waiting)
 
     assert waiting.ends == ["started"]
+
+
+def test_a_request_that_ends_meanwhile_without_a_response_cancels_the_job() -> None:
+    waiting, pending = Waiting(), PendingResponse(Waiting())
+
+    pending.on_torn_down()
+    pending.add(waiting)
+
+    assert waiting.ends == ["cancelled: its request ended without a response to wait for"]
 
 
 def test_where_no_thread_can_be_started_a_finalizer_makes_its_call_itself(
