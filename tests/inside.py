@@ -64,6 +64,11 @@ def part(app: Flask, name: str = "") -> Any:
     return app.extensions[f"flask_executor.{name}"]
 
 
+def record_store(app: Flask) -> Any:
+    """What keeps the records of the app's jobs."""
+    return part(app).host.recorder.store
+
+
 def remove(app: Flask, name: str = "") -> None:
     """Take the executor of that name from the app, so that another one may have the name."""
     del app.extensions[f"flask_executor.{name}"]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 class Elsewhere(Protocol):
     """The records of jobs by key, also of jobs of other processes."""
 
+    def attach(self, futures: FutureCollection) -> None:
+        """Note the collection that has the futures of this process by key."""
+
     def future(
         self, key: Hashable, own: concurrent.futures.Future[Any] | None
     ) -> concurrent.futures.Future[Any] | None:
@@ -286,6 +289,7 @@ def put_back(
 def set_elsewhere(futures: FutureCollection, elsewhere: Elsewhere) -> None:
     """Have *elsewhere* be told of keys that are freed, and asked for keys that are unknown."""
     futures._elsewhere = elsewhere
+    elsewhere.attach(futures)
 
 
 def unclaim(futures: FutureCollection, key: Hashable, future: JobFuture[Any]) -> bool:
@@ -296,12 +300,17 @@ def unclaim(futures: FutureCollection, key: Hashable, future: JobFuture[Any]) ->
 def forget(futures: FutureCollection, key: Hashable, id_: str) -> bool:
     """Forget the future of the job *id_* if it is stored under *key*; return whether it was."""
     with futures._lock:
-        future = futures._futures.get(key)
-        is_stored = future is not None and getattr(future, "id", None) == id_
+        is_stored = has_key(futures, key, id_)
         if is_stored:
             del futures._futures[key]
             futures._done.pop(key, None)
         return is_stored
+
+
+def has_key(futures: FutureCollection, key: Hashable, id_: str) -> bool:
+    """Whether the future of the job *id_* is stored under *key*; takes no lock."""
+    future = futures._futures.get(key)
+    return future is not None and getattr(future, "id", None) == id_
 
 
 def stored_in(futures: FutureCollection) -> list[concurrent.futures.Future[Any]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections import Counter, OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
+from ..jobs.collection import has_key
 from ..threads.conditions import RLock
 from .history import Ended, Ends, Times, minute_at
 from .process import ProcessRecord
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
+    from ..jobs.collection import FutureCollection
     from ..jobs.options import OnDuplicate
     from ..stats import End
     from .entry import Entry
@@ -44,6 +47,11 @@ class MemoryStore:
         self._entries: dict[str, Entry] = {}  # by id, in the order of their submissions
         self._by_key: dict[Hashable, Entry] = {}
         self._ended: OrderedDict[str, float] = OrderedDict()  # with the time of the end
+        self._futures: weakref.ref[FutureCollection] | None = None
+
+    def attach(self, futures: FutureCollection) -> None:
+        """Note the collection that decides which job has a key."""
+        self._futures = weakref.ref(futures)
 
     def put(self, entry: Entry) -> None:
         """Take in a new job of this process, or a change of it."""
@@ -52,7 +60,7 @@ class MemoryStore:
         with self._lock:
             if entry.id not in self._entries:
                 self._entries[entry.id] = entry
-                if not (entry.key is None or entry.is_ended):  # A refused job has ended here.
+                if not entry.is_ended and self._has_key(entry):  # A refused job has ended here.
                     self._by_key[entry.key] = entry
             if entry.is_ended:
                 entry.leave_result_to_future()
@@ -77,10 +85,11 @@ class MemoryStore:
         return own
 
     def pop(self, key: Hashable, own: Future[Any] | None) -> Future[Any] | None:
-        """Return *own*, as `future` does, and free the key."""
+        """Return *own*, as `future` does, and free the key, unless another job has it by now."""
         with self._lock:
-            if own is not None:
-                self._by_key.pop(key, None)
+            entry = self._by_key.get(key)
+            if own is not None and entry is not None and not self._has_key(entry):
+                del self._by_key[key]
         return own
 
     def get(self, key_or_id: Hashable) -> JobRecord | None:
@@ -123,7 +132,7 @@ class MemoryStore:
             return dict(Counter(entry.state for entry in self._entries.values()))
 
     def ends(self, since: float) -> Ends:
-        """What is known of the jobs that have ended since then."""
+        """The jobs that have ended since then, counted, and their times."""
         with self._lock:
             entries = [self._entries[id_] for id_, at in self._ended.items() if at >= since]
         counts = Counter((minute_at(entry.ended_at or 0), entry.state) for entry in entries)
@@ -167,6 +176,11 @@ class MemoryStore:
     def _delete(self, id: str) -> None:  # noqa: A002 - as the record's field
         self._ended.pop(id, None)
         self._free_key(self._entries.pop(id))
+
+    def _has_key(self, entry: Entry) -> bool:
+        # Since the job was stored, another thread may have popped or replaced it.
+        futures = None if self._futures is None else self._futures()
+        return futures is not None and has_key(futures, entry.key, entry.id)
 
     def _free_key(self, entry: Entry) -> None:
         if self._by_key.get(entry.key) is entry:

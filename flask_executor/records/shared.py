@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from ..jobs.collection import FutureCollection
     from ..jobs.item import WorkItem
     from ..jobs.options import OnDuplicate
     from .database import Database
@@ -83,6 +84,9 @@ class SharedStore:
         self._lookup = Lookup(
             self._queries, self._readers, self._backlog, loads=json.loads, cancel=self.cancel
         )
+
+    def attach(self, futures: FutureCollection) -> None:
+        """Do nothing: the database decides which job has a key."""
 
     def put(self, entry: Entry) -> None:
         """Take in a new job of this process, or a change of it."""

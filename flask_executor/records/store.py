@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any
 
+    from ..jobs.collection import FutureCollection
     from ..jobs.options import OnDuplicate
     from .entry import Entry
     from .history import Ends
@@ -43,6 +44,9 @@ class RecordStore(Protocol):
 
     is_shared: bool
     """Whether other processes see these records, too."""
+
+    def attach(self, futures: FutureCollection) -> None:
+        """Note the collection that has the futures of this process by key."""
 
     def put(self, entry: Entry) -> None:
         """Take in a new job of this process, or a change of it."""

@@ -24,7 +24,8 @@ from flask.json.provider import DefaultJSONProvider
 from flask_executor import DuplicateKey, Executor, QueueFull, Retry, WaitTimeout, current_job
 from flask_executor.records import JobRecord, RecordedError, Spread
 from flask_executor.records.history import Ended, Ends, Times, minutes_of
-from tests.support import WAIT, Gate, MakeExecutor
+from tests import inside
+from tests.support import WAIT, Gate, MakeExecutor, at_once
 
 END_STATES = ["succeeded", "failed", "cancelled"]
 
@@ -294,6 +295,68 @@ def test_a_replaced_job_has_a_record_by_its_id(executor: Executor) -> None:
 
     assert record_of(executor, "power").id == second.id
     assert executor.records.get(first.id) is not None
+
+
+def test_a_pop_that_another_thread_overtakes_frees_the_key_of_its_own_job_only(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app)
+    popped = executor.submit_stored("power", pow, 2, 5)
+    executor.drain(WAIT)
+    following = executor.options(key="power", on_duplicate="replace").submit(pow, 3, 2)
+
+    # The last step of a `pop` that has taken the future, before the other thread submitted.
+    assert inside.record_store(app).pop("power", popped) is popped
+    assert record_of(executor, "power").id == following.id
+
+
+def test_a_key_that_is_popped_while_its_job_is_submitted_has_no_record(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    executor.submit_stored("power", pow, 2, 4).result(WAIT)
+    executor.drain(WAIT)
+    gate.occupy(executor)
+    executor.submit(int)
+    options = executor.options(key="power", on_duplicate="replace", queue_timeout=WAIT)
+
+    def pop() -> object:
+        while not inside.waits_for_room(app):  # The key is the job's own by then.
+            threading.Event().wait(0.001)
+        popped = executor.futures.pop("power")
+        gate.open()
+        return popped
+
+    future, popped = at_once(lambda: options.submit(pow, 2, 5), pop)
+    executor.drain(WAIT)
+
+    assert popped is future
+    assert executor.records.get("power") is None
+    assert record_of(executor, future.id).result_missing is None
+
+
+def test_a_job_that_is_cancelled_while_it_is_submitted_does_not_take_the_key_of_the_next(
+    app: Flask, executors: MakeExecutor, gate: Gate
+) -> None:
+    executor = executors(app, max_workers=1, max_pending=1)
+    gate.occupy(executor)
+    executor.submit(int)
+    options = executor.options(key="power", on_duplicate="replace", queue_timeout=WAIT)
+
+    async def cube(number: int) -> int:
+        return number**3
+
+    def replace() -> Any:
+        while not inside.waits_for_room(app):
+            threading.Event().wait(0.001)
+        executor.futures.cancel("power")
+        return options.submit(cube, 2)
+
+    _, following = at_once(lambda: options.submit(pow, 2, 5), replace)
+    gate.open()
+    executor.drain(WAIT)
+
+    assert record_of(executor, "power").id == following.id
 
 
 def test_a_refused_job_changes_no_record(executor: Executor) -> None:
