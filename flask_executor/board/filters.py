@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..records.record import STATES
-from ..records.row import text_for_column
+from ..records.row import MAX_NAME, text_for_column
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..records import RecordState
 
 _MAX_LIMIT = 500
-_MAX_NAME = 255  # characters; a database has no more of a name
 _ID = re.compile(r"[0-9a-f-]{1,36}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -71,7 +70,7 @@ def filters_of(args: Mapping[str, str], executors: Collection[str], *, limit: in
     name = args.get("name") or None
     return Filters(
         state=state,
-        name=None if name is None else text_for_column(name, _MAX_NAME),
+        name=None if name is None else text_for_column(name, MAX_NAME),
         key=args.get("key") or None,
         executor=executor,
         before=before,

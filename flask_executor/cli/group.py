@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +11,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from ..jobs.ids import is_id
 from ..records.record import STATES, time_running
 from .chosen import choose, settings_of, telling_if_away, with_store
 from .details import details_of
@@ -30,8 +30,6 @@ commands = AppGroup("executor", help="Look at the jobs of the app, and after its
 # Seconds, after which the command says that a job still runs.
 _CANCELLED_WITHIN = 2.0
 
-_ID = re.compile(r"[0-9a-f-]{36}")
-
 _name = click.option("--name", default="", help="The name of the executor, if it has one.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
 _key = click.argument("key")
@@ -39,7 +37,7 @@ _key = click.argument("key")
 
 def _check_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Refuse a text that is no id: it would be before or after all ids, and the page wrong."""
-    if value is not None and not _ID.fullmatch(value):
+    if value is not None and not is_id(value):
         raise click.BadParameter(f"'{visible(value, WORD)}' is not the id of a job")
     return value
 

@@ -292,11 +292,6 @@ def set_elsewhere(futures: FutureCollection, elsewhere: Elsewhere) -> None:
     elsewhere.attach(futures)
 
 
-def unclaim(futures: FutureCollection, key: Hashable, future: JobFuture[Any]) -> bool:
-    """Forget *future* if it is stored under *key*, and return whether it was."""
-    return forget(futures, key, future.id)
-
-
 def forget(futures: FutureCollection, key: Hashable, id_: str) -> bool:
     """Forget the future of the job *id_* if it is stored under *key*; return whether it was."""
     with futures._lock:

@@ -6,6 +6,7 @@ See https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7
 from __future__ import annotations
 
 import os
+import re
 
 _MILLISECOND = 1_000_000  # in nanoseconds
 _RANDOM_BITS = (1 << 62) - 1
@@ -38,3 +39,8 @@ def id_of(nanoseconds: int, address: int) -> str:
     number = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* can be the id of a job."""
+    return re.fullmatch(r"[0-9a-f-]{36}", text) is not None

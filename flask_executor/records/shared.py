@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import StoreUnavailable
 from ..jobs.collection import duplicate
+from ..jobs.ids import is_id
 from ..messages.shown import kind_of
 from .app_json import AppJson
 from .lookup import Lookup
@@ -38,7 +38,6 @@ _CATCH_UP = 1.0  # How long a reader waits until what this process has done is w
 _CLOSE = 2.0  # How long the end of the process waits until all is written.
 
 _MAX_KEY = 255  # characters
-_ID = re.compile(r"[0-9a-f-]{36}")  # A database may refuse to compare other characters.
 
 
 class SharedStore:
@@ -203,7 +202,7 @@ class SharedStore:
         found = self._lookup.holder(self._claim_of(key_or_id))
         if found is None and by_id is not None:
             return by_id.record()
-        if found is None and _ID.fullmatch(key_or_id):
+        if found is None and is_id(key_or_id):  # A database may refuse to compare other texts.
             found = self._readers.ask(self._queries.by_id, key_or_id)
         return None if found is None else self._lookup.record(found)
 

@@ -14,6 +14,7 @@ class SqlDatabase:
     Opens nothing before the first query or change, which makes the tables if they are missing.
 
     :param url: as `check_url` accepts it
+    :param setting: the config key that has the URL
     :param process: names this process in the rows of its jobs; unique across machines
     :param ttl: seconds that the record of an ended job is kept
     :param instance_path: the folder of SQLite files whose paths are relative
@@ -23,6 +24,7 @@ class SqlDatabase:
         self,
         url: str,
         *,
+        setting: str,
         app: str,
         executor: str,
         process: str,
@@ -31,8 +33,7 @@ class SqlDatabase:
         ttl: float,
         instance_path: str,
     ) -> None:
-        key = f"{executor.upper()}_EXECUTOR_STORE" if executor else "EXECUTOR_STORE"
-        self._connections = connections = Connections(url, instance_path, key)
+        self._connections = connections = Connections(url, instance_path, setting)
         owner = Owner(app, executor)
         self.queries = SqlQueries(connections, owner)
         self.changes = SqlChanges(connections, owner, process=process, host=host, pid=pid, ttl=ttl)

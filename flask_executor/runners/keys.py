@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import DuplicateKey, StoreUnavailable
-from ..jobs.collection import claim, duplicate, put_back, set_elsewhere, take_done, unclaim
+from ..jobs.collection import claim, duplicate, forget, put_back, set_elsewhere, take_done
 from ..threads.turns import Turns
 
 if TYPE_CHECKING:
@@ -71,16 +71,16 @@ class Keys:
                 raise
             finally:
                 if not is_claimed:
-                    unclaim(self._futures, item.key, future)
+                    forget(self._futures, item.key, item.id)
                     if ended is not None:
                         put_back(self._futures, item.key, ended)
             if ended is not None and _id_of(ended) == _id_of(found):
                 found = ended
             return cast("JobFuture[Any] | None", found)
 
-    def give_back(self, recorder: Recorder, item: WorkItem, future: JobFuture[Any]) -> None:
+    def give_back(self, recorder: Recorder, item: WorkItem) -> None:
         """Free the key of a job whose submission has failed, if the job has it."""
-        if unclaim(self._futures, item.key, future):
+        if forget(self._futures, item.key, item.id):
             recorder.store.release(item.id)
 
 

@@ -53,8 +53,10 @@ def _store_of(host: AppHost) -> RecordStore:
     # Not the pid: another container may use the same one, and a later process, too.
     process = str(uuid.uuid4())
     name = text_for_column(app.name, _MAX_NAME)
+    setting = f"{settings.prefix}STORE"
     database = SqlDatabase(
         settings.store,
+        setting=setting,
         app=name,
         executor=settings.name,
         process=process,
@@ -68,7 +70,7 @@ def _store_of(host: AppHost) -> RecordStore:
         app=name,
         executor=settings.name,
         process=process,
-        setting=f"{settings.prefix}STORE",
+        setting=setting,
         find_app=host.find_app,
         cancel=_cancel,
     )

@@ -184,7 +184,7 @@ class AppExecutor:
         except BaseException:
             if is_bounded:
                 dispatch.room.give_back(item)
-            self._take_back(item, call[0], is_announced=is_announced)
+            self._take_back(item, is_announced=is_announced)
             raise
         return call[0]
 
@@ -201,14 +201,14 @@ class AppExecutor:
         self._is_config_checked = True
         self.host.settings.warn_if_changed(self.host.app)
 
-    def _take_back(self, item: WorkItem, future: JobFuture[Any], *, is_announced: bool) -> None:
+    def _take_back(self, item: WorkItem, *, is_announced: bool) -> None:
         """Forget a job whose submission has failed, unless it is in the queue all the same."""
         if item.state == "new" and item.claim():
             item.withdraw()
         if item.state != "rejected":
             return
         if item.key is not None:
-            self._keys.give_back(self.host.recorder, item, future)
+            self._keys.give_back(self.host.recorder, item)
         if is_announced:
             on_transition(self.host, item, "pending", "cancelled")
         elif item.key is not None:

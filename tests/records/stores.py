@@ -50,6 +50,7 @@ class Store:
     def open(self, process: str = "p1", **values: Any) -> Opened:
         """The records of the app "app" as a process of that name sees them."""
         named: Any = {
+            "setting": "EXECUTOR_STORE",
             "app": "app",
             "executor": "",
             "process": process,

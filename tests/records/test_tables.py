@@ -82,7 +82,7 @@ def test_a_column_that_rows_cannot_get_is_named(fresh: Store) -> None:
         match=r"the table flask_executor_jobs in MAIL_EXECUTOR_STORE has no column 'host', .* "
         r"rename or drop the table",
     ):
-        fresh.open(executor="mail").by_id("x")
+        fresh.open(setting="MAIL_EXECUTOR_STORE").by_id("x")
 
 
 def test_tables_of_a_newer_version_are_refused(fresh: Store) -> None:
@@ -108,8 +108,8 @@ def test_processes_that_use_a_new_database_at_once_find_it_made(fresh: Store) ->
         "import sys\n"
         "from flask_executor.records.sql import SqlDatabase\n"
         "url, folder, name = sys.argv[1:]\n"
-        "database = SqlDatabase(url, app='app', executor='', process=name, host='', pid=1, ttl=1,\n"
-        "                       instance_path=folder)\n"
+        "database = SqlDatabase(url, setting='STORE', app='app', executor='', process=name,\n"
+        "                       host='', pid=1, ttl=1, instance_path=folder)\n"
         "print(flush=True)\n"
         "input()\n"
         "database.changes.beat()\n"
