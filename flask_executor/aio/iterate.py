@@ -107,13 +107,13 @@ class _Source(Generic[T]):
             del answer  # The traceback of what is raised must not keep it alive.
 
     def on_dropped(self) -> None:
-        """Note that the thread that asks for items is about to close this, and must not wait."""
+        """Note that the generator was dropped: the thread that closes this must not wait."""
         self._is_dropped = True
 
     def close(self) -> None:
         """End the task, and wait until it has closed the iterable.
 
-        Where the thread cannot wait, as it runs a loop, say, an exception is logged.
+        If the thread cannot wait, for example as it runs a loop, an exception is logged.
 
         :raises Exception: if the iterable raises it while it is closed
         """
@@ -187,7 +187,7 @@ class _Source(Generic[T]):
             error = None
         if self._end.done():
             return
-        # The loop was stopped. The next who asks for an item is told; to close has no more effect.
+        # The loop was stopped. `next_items` raises at its next call; `close` has no more effect.
         if error is None or isinstance(error, CancelledError):
             self._end.set_result(None)
             return
@@ -200,4 +200,6 @@ class _Source(Generic[T]):
 
 
 def _stopped() -> BaseException:
-    return CancelledError("the iteration was cancelled, as the executor's event loop was stopped")
+    return CancelledError(
+        "the iteration was cancelled: by the async iterable, or as the executor's loop was stopped"
+    )

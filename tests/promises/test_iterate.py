@@ -239,7 +239,7 @@ def test_an_iterable_that_cancels_itself_ends_the_iteration(executor: Executor) 
     items = executor.iterate(rows())
     next(items)
 
-    with pytest.raises(CancelledError, match="iteration was cancelled"):
+    with pytest.raises(CancelledError, match="cancelled: by the async iterable"):
         next(items)
 
 
