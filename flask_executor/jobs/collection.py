@@ -49,7 +49,7 @@ class FutureCollection:
     """Futures by key; safe from any thread.
 
     With ``EXECUTOR_STORE``, the methods answer for keys of other processes, too: from the record of
-    the job, which they read from the database. Length and iteration are those of this process.
+    the job, which they read from the database. Length, iteration and ``in`` are about this process.
 
     For an unknown key, the methods return None. Iteration gives the keys, as `keys` does.
 

@@ -64,7 +64,7 @@ class Results:
         self._is_iterated = False
 
     def each(self) -> Iterator[Any]:
-        """Yield the results; closing the iterator cancels the jobs that have not started."""
+        """Yield the results; closing the iterator cancels the jobs that are left."""
         self._is_iterated = True
         try:
             while self._futures:

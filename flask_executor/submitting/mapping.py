@@ -155,6 +155,7 @@ class Mapper(ABC):
 
         Each item is a job with its own copy of the caller's contexts. This call submits as many
         items as *buffersize* and ``EXECUTOR_MAX_PENDING`` allow; more follow as results are taken.
+        Closing the iterator early cancels the jobs that are left, as `JobFuture.cancel` does.
 
         :param timeout: seconds from this call until the last result; None for no limit
         :param chunksize: how many items make one job, which costs less; each item still has its own
