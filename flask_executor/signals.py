@@ -32,7 +32,8 @@ _signals = Namespace()
 job_submitted: NamedSignal = _signals.signal(
     "job-submitted",
     doc="""Sent in the submitter's thread and context, before the job can start, with ``future``,
-    ``fn``, ``args`` and ``kwargs`` as well. Do not wait for the future here: it waits for you.""",
+    ``fn``, ``args`` and ``kwargs`` as well. Receivers must not wait for the future: the job waits
+    for them.""",
 )
 job_started: NamedSignal = _signals.signal(
     "job-started",

@@ -1,4 +1,4 @@
-"""What has become of the jobs, in numbers."""
+"""The counts of jobs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 End = Literal["succeeded", "failed", "cancelled"]
-"""How a job that ran can end."""
+"""The ends of a job that ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How an executor is doing; ``submitted`` is the sum of the five counts after it.
+    """The counts of an executor; ``submitted`` is the sum of the five counts after it.
 
     :param workers: how many jobs can run at a time, coroutine jobs aside; infinite if each runs in
         its submitter's thread
@@ -33,7 +33,7 @@ class Stats:
 
 
 class Counts:
-    """How many jobs were started, and how they ended; one thread at a time changes them."""
+    """The jobs that were started, and their ends; one thread at a time changes the counts."""
 
     __slots__ = ("cancelled", "failed", "started", "succeeded")
 
@@ -53,7 +53,7 @@ class Counts:
             self.failed += 1
 
     def add(self, other: Counts) -> None:
-        """Add those of *other*; the ends first, as it may change meanwhile."""
+        """Add the counts of *other*; the ends first, as *other* may change meanwhile."""
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.cancelled += other.cancelled

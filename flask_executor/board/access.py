@@ -1,4 +1,4 @@
-"""Who may see the jobs, who may act on them, and whether a request was meant by its user."""
+"""The rights of users of the board, and the check that a user meant a request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_authorize(authorize: object) -> None:
 
 
 def access_of(authorize: Authorize | None) -> Literal["all", "read"]:
-    """What the user of the current request may do.
+    """The rights of the user of the current request: "all", or only "read".
 
     :param authorize: a function, or a coroutine function; None for all in debug mode
     :raises Problem: if the user may not see the jobs
@@ -64,7 +64,7 @@ def access_of(authorize: Authorize | None) -> Literal["all", "read"]:
 
 
 def csrf_token() -> str:
-    """The token of this session; None of another session is accepted. Empty without a secret key.
+    """The token of this session, which no other session has; empty without a secret key.
 
     It is made at the first call.
     """

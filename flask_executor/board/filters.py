@@ -1,4 +1,4 @@
-"""Which jobs a request asks for."""
+"""The filters in the query of a request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which jobs a request asks for; None for all.
+    """The jobs that a request asks for; None stands for all.
 
     :param key: the beginning of the key
     :param before: an id; for the next page

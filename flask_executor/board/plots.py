@@ -66,7 +66,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long jobs took, as two lines.
+    """The durations of jobs, as two lines.
 
     :param title: "Waiting" or "Running"
     :param median: the points of a polyline for each stretch of minutes in which jobs ended

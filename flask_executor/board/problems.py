@@ -1,4 +1,4 @@
-"""Why a request is refused, for people and as JSON."""
+"""The reason why a request is refused, for people and as JSON."""
 
 from __future__ import annotations
 

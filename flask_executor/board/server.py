@@ -1,4 +1,4 @@
-"""What the board knows of the server that it runs under."""
+"""The server that the board runs under: its threads, and whether it ends."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..records import JobRecord
 
 MINUTES = 10
-"""How much of the past is drawn."""
+"""The part of the past that is drawn, in minutes."""
 
 WIDTH = 100.0
 """The right end of the timeline, which is now; the left end is 0. So places are in percent."""
@@ -60,7 +60,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What is drawn.
+    """The drawing of a timeline.
 
     :param waiting: lanes of jobs that have not started, each with one job
     :param left_out: how many of the given jobs were not drawn, as there are too many
@@ -108,7 +108,7 @@ def timeline_of(
 
 
 class _Scale:
-    """Where a time is on the timeline."""
+    """The place of a time on the timeline."""
 
     def __init__(self, begin: datetime, now: datetime) -> None:
         self._begin, self._now = begin, now
@@ -169,7 +169,7 @@ def _has_started(record: JobRecord) -> bool:
 
 
 def _ends_at(record: JobRecord, now: datetime) -> datetime:
-    """When the bar ends; that of a lost job with its last report."""
+    """The end of the bar; that of a lost job is at its last report."""
     if record.ended_at is not None:
         return record.ended_at
     if record.state != "lost":

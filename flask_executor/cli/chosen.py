@@ -80,7 +80,7 @@ def telling_if_away() -> Generator[None]:
 
 
 def why_away(error: StoreUnavailable) -> str:
-    """What the error says, and what the database has said: an operator needs the reason."""
+    """The message of the error, and that of the database: an operator needs the reason."""
     cause = error.__cause__
     reason = cause if isinstance(cause, InvalidSetting) else getattr(cause, "orig", None)
     return f"{error}: {visible(str(reason), LINE)}" if reason else str(error)

@@ -26,7 +26,7 @@ _OVER: tuple[RecordState, ...] = ("succeeded", "failed", "cancelled", "lost")
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What was read at one moment.
+    """The records that were read at one moment.
 
     :param ended: the jobs that have ended or are lost, those that ended last first
     """
@@ -40,10 +40,10 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What there is to show.
+    """The last look, and the trouble since then.
 
     :param look: the last look that has succeeded; None before the first one
-    :param trouble: why a later one has failed
+    :param trouble: the reason why a later one has failed; None if none has
     """
 
     look: Look | None
@@ -82,7 +82,7 @@ class Looks:
 
 
 def look_at(records: Records) -> Look:
-    """Read what `watch` shows."""
+    """Read the records that `watch` shows."""
     return Look(
         at=datetime.now(UTC),
         counts=records.counts(),

@@ -83,7 +83,7 @@ def _encoding() -> str:
 def _print_by_rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # noqa: PLC0415 - slow to import, and may be missing
 
-    from .tables import table_of  # noqa: PLC0415 - as above
+    from .tables import table_of  # noqa: PLC0415 - imports rich
 
     console = Console(highlight=False)
     if console.width < _WIDE:

@@ -72,7 +72,7 @@ def text_of(text: str, style: str = "") -> Text:
 
 
 def overflow() -> Literal["ellipsis", "crop"]:
-    """What to do with texts that are too long."""
+    """The way to shorten texts that are too long."""
     return "ellipsis" if has_unicode() else "crop"
 
 

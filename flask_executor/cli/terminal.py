@@ -27,7 +27,7 @@ def pressed_keys() -> Generator[Callable[[float], str]]:
         yield _no_keys
         return
     import termios  # noqa: PLC0415 - not on Windows
-    import tty  # noqa: PLC0415 - as above
+    import tty  # noqa: PLC0415 - not on Windows
 
     keyboard = sys.stdin.fileno()
 

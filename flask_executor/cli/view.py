@@ -1,4 +1,4 @@
-"""What ``flask executor watch`` shows, drawn by rich."""
+"""The screen of ``flask executor watch``, drawn by rich."""
 
 from __future__ import annotations
 

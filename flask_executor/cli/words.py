@@ -1,4 +1,4 @@
-"""How the command shows texts, times and numbers to people.
+"""Texts, times and numbers, as the command shows them to people.
 
 A name, a key or a message of a job may be any text. In a terminal, some characters do something:
 they move the cursor, change colours, or turn the direction of writing around.
@@ -88,7 +88,7 @@ def how_far(progress: Progress) -> str:
 
 
 def how_much(progress: Progress) -> str:
-    """What is done, of how much, and the message of the report."""
+    """The work that is done, of how much, and the message of the report."""
     done = how_far(progress)
     if progress.total is not None:
         done = f"{done}, {_number(progress.done)} of {_number(progress.total)}"

@@ -1,1 +1,1 @@
-"""What a job takes along from its submitter; the only folder that knows Flask's contexts."""
+"""The contexts that a job gets from its submitter; the only folder that knows Flask's contexts."""

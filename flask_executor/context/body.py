@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flask import Flask, Request
 
 
-# Where the environ of a request keeps its shared body.
+# The key under which the environ of a request keeps its shared body.
 _KEY = "flask_executor.body"
 _NO_BODY = frozenset({None, "", "0"})
 # The bytes of a body that are kept in memory; more go to a file, as in Werkzeug's uploads.

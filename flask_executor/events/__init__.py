@@ -1,1 +1,1 @@
-"""What a job may wait for before it starts: a response, or a commit."""
+"""The events that a job may wait for before it starts: a response, or a commit."""

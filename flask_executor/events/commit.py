@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from .waiting import Waiting
 
 
-# Where a session keeps its `Commits`.
+# The key under which a session keeps its `Commits`.
 _KEY = "flask_executor.commits"
 
-# Why a job does not start, although nobody has decided so. A view may have forgotten the commit, or
-# may have committed before it submitted the job.
+# The reason in the log for a job that does not start although nobody decided so. A view may have
+# forgotten the commit, or may have committed before it submitted the job.
 _FORGOTTEN = "the session that it waited for was closed without a commit"
 
-# Where SQLAlchemy has the classes of sessions; whoever has a session has imported its module.
+# The modules of SQLAlchemy's session classes. Code that has a session has imported its module.
 _CLASSES = {
     "sqlalchemy.orm": ("Session", "scoped_session"),
     "sqlalchemy.ext.asyncio": ("AsyncSession", "async_scoped_session"),
@@ -141,7 +141,7 @@ def next_commit(session: Any) -> NextCommit:
 
     :raises RuntimeError: if its transaction is over, and only its end is to come
     """
-    if hasattr(session, "registry"):  # It is scoped: there is one for each app context, say.
+    if hasattr(session, "registry"):  # It is scoped: there may be one for each app context.
         session = session.registry()
     session = getattr(session, "sync_session", session)
     if not session.is_active:  # In a listener of its commit, nobody can add one: that would raise.

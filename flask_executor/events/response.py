@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from .waiting import Waiting
 
 
-# Where a request keeps its `PendingResponse`, and an app notes that it is watched.
+# The key under which a request keeps its `PendingResponse`, and an app notes that it is watched.
 _KEY = "flask_executor.response"
-# Where a request keeps a weak reference to its context, and not to a copy of that.
+# The key of a weak reference from a request to its context, and not to a copy of the context.
 _CONTEXT_KEY = "flask_executor.context"
 
-# Why a job does not start, although nobody has decided so. The function of a streamed response may
-# have submitted it, when nothing follows the response any more.
+# The reason in the log for a job that does not start although nobody decided so. The function of a
+# streamed response may have submitted it, when nothing follows the response any more.
 _NO_RESPONSE = "its request ended without a response to wait for"
 
 

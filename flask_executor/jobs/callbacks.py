@@ -22,7 +22,7 @@ def call_back(fn: Callable[[Any], object], done: concurrent.futures.Future[Any])
             _call_and_log(fn, future, logged)
         else:
             future.job.call_in_scope(_call_and_log, fn, future, logged)
-    except BaseException as error:  # whoever ends the job is not to suffer
+    except BaseException as error:  # The thread that ends the job goes on.
         if not logged:  # Its app context could not be entered.
             _log_callback(fn, future, error)
 

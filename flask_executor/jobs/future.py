@@ -64,9 +64,9 @@ class JobFuture(concurrent.futures.Future[T]):
         self._done_callbacks: list[Callable[[concurrent.futures.Future[T]], object]] = []
         self.job: WorkItem = job
         job.future = self
-        # Who knows its failure. One field, as many futures are kept.
+        # The one that knows of its failure. A single field, as many futures are kept.
         self._known_to: Literal["nobody", "log", "asker"] = "nobody"
-        # Where a failure is logged if nobody asks for it: the scope of a job that has failed, until
+        # The scope in which a failure is logged if nobody asks for it: that of a failed job, until
         # somebody asks.
         self._log_scope: Scope | None = None
         self._loop_waiters: list[AsyncioJobFuture[T]] | None = None  # guarded by _condition
@@ -248,8 +248,8 @@ class JobFuture(concurrent.futures.Future[T]):
         return self._result, self._exception
 
     def _take_results(self) -> list[Any]:
-        # A copy: the list that a chunk returned may be held elsewhere, by a receiver of
-        # `job_succeeded` say. A chunk that failed lets go of its own.
+        # A copy: others may hold the list that a chunk returned, such as a receiver of
+        # `job_succeeded`. A chunk that failed lets go of its own.
         results: list[Any] = (self._result or [])[::-1]
         if self._exception is not None:
             self._result = None

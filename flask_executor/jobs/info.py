@@ -37,7 +37,7 @@ class JobInfo:
     cancel_requested: bool
     """Whether somebody asked it to stop: by its future's `cancel`, or by giving up awaiting it."""
     reports: Reports | None
-    """What its current attempt, or the last one, has reported of its progress."""
+    """The progress reports of its current attempt, or of the last one."""
 
     _exited = False
     """As asgiref asks of the key of a thread."""

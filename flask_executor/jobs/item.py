@@ -147,7 +147,7 @@ class WorkItem(JobInfo):
     )
 
     due_ns: int
-    """When its delay, its event or the delay before an attempt was over; not set before that."""
+    """The end of its delay, its event or the delay before an attempt; not set before that."""
     has_callbacks: bool
     """Whether done callbacks were added to its future."""
     runs_on_loop: bool

@@ -1,4 +1,4 @@
-"""How a job ended."""
+"""The outcome of a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Outcome:
-    """How a job ended; decided once, as a request to cancel may still come afterwards.
+    """The end of a job; decided once, as a request to cancel may still come afterwards.
 
     :param result: the return value; of a chunk that failed, the results of the items before
     """

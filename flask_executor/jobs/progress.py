@@ -1,4 +1,4 @@
-"""How far a job is, as others see it."""
+"""The progress of a job, as others see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a job that has failed runs again, and how long it waits first."""
+"""The rules by which a failed job runs again, and its attempts."""
 
 from __future__ import annotations
 

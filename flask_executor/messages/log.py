@@ -1,4 +1,4 @@
-"""How failures and warnings reach the app's log."""
+"""Failures and warnings in the app's log."""
 
 from __future__ import annotations
 

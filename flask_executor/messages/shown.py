@@ -1,4 +1,4 @@
-"""How messages and log lines show values: by name, type or number, and never by their contents.
+"""Values in messages and log lines: by name, type or number, and never by their contents.
 
 Arguments, results, keys and addresses may be secret, and so may the text of an exception about
 them. A name may contain anything: a newline in a name would forge a line of the log.

@@ -1,1 +1,1 @@
-"""Which job runs next."""
+"""The queue: it decides which job runs next."""

@@ -1,4 +1,4 @@
-"""Which job of an app runs next, and what has become of all of them."""
+"""The queue of an app's jobs: it decides which job runs next, and counts them all."""
 
 from __future__ import annotations
 

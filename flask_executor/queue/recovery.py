@@ -1,4 +1,4 @@
-"""What becomes of a job whose submission fails, as no thread can be started for it, say."""
+"""Taking a job back whose submission fails, for example as no thread can be started."""
 
 from __future__ import annotations
 

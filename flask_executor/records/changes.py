@@ -89,7 +89,7 @@ class SqlChanges:
         """Save rows, free keys and then claim keys, in one transaction."""
         now = time.monotonic()
         is_beat_due = now - self._beaten_at >= _BEAT_AFTER
-        # What most claims need is one statement.
+        # Most claims need one statement only.
         is_claim_alone = len(claims) == 1 and not (rows or released or is_beat_due)
         if is_claim_alone and self._claims.try_claim(self._connections, claims[0]):
             return [None]

@@ -1,4 +1,4 @@
-"""What the errors of databases mean: that a transaction is to be tried again, or nothing works."""
+"""The errors of databases: those after which to try again, and those of an outage."""
 
 from __future__ import annotations
 

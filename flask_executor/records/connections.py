@@ -45,7 +45,7 @@ class Answers:
 
     def __init__(self, engine: Engine) -> None:
         self.last_at = -math.inf
-        """When the last one came, by the monotonic clock."""
+        """The time of the last one, by the monotonic clock."""
         event.listen(engine, "after_cursor_execute", self._note)
 
     def _note(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""What a store needs of a database of records: queries, and changes."""
+"""A database of records, as a store sees it: queries, and changes."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class Queries(Protocol):
         ...
 
     def ends(self, since: float) -> Ends:
-        """What is known of the jobs that have ended since then.
+        """The jobs that have ended since then, counted; if there are many, only some have times.
 
-        :param since: the begin of a minute, in seconds since the epoch
+        :param since: the beginning of a minute, in seconds since the epoch
         """
         ...
 
@@ -134,7 +134,7 @@ class Database(Protocol):
 
     @property
     def answered_at(self) -> float:
-        """When it has last answered as its tables were looked for, or made.
+        """The time of its last answer as its tables were looked for, or made.
 
         By the monotonic clock; -inf if it never has.
         """

@@ -18,7 +18,7 @@ _part = cast(JOBS.c.ended_at * 1_000_000, BigInteger) % _PARTS
 
 
 def find_ends(connection: Connection, mine: ColumnElement[bool], since: float) -> Ends:
-    """What is known of the jobs that have ended since then; of many, some have times.
+    """The jobs that have ended since then, counted; if there are many, only some have times.
 
     :param mine: selects the jobs of one executor of one app
     """

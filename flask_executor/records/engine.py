@@ -1,4 +1,4 @@
-"""How connections to the database of the records are opened, and how long they wait."""
+"""The engine of the database of the records: how its connections are opened, and wait."""
 
 from __future__ import annotations
 

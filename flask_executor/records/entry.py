@@ -1,4 +1,4 @@
-"""What this process knows of one of its own jobs."""
+"""The entry of one of this process's own jobs, from which its record is made."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FORGOTTEN = "its future is not stored any more"
 
 
 class Entry:
-    """What this process knows of one of its own jobs.
+    """The facts about one of this process's own jobs.
 
     The thread that moves the job on changes it; any thread may read it at any time. So the state is
     changed last.
@@ -72,7 +72,7 @@ class Entry:
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.result: Any = None
-        """What the job returned, until it is written, or the job's future has it."""
+        """The result of the job, until it is written, or the job's future has it."""
         self.result_missing: str | None = _CHUNK if isinstance(item.fn, Chunk) else None
         self.error: RecordedError | None = None
         self.is_dirty = False

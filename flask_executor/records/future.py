@@ -77,12 +77,12 @@ class RecordFuture(concurrent.futures.Future[Any]):
 
     @property
     def state(self) -> RecordState:
-        """How far the job is; "lost" if its process is gone."""
+        """The state of the job; "lost" if its process is gone."""
         return self._look().state
 
     @property
     def progress(self) -> Progress | None:
-        """How far the job has come, as its code has said."""
+        """The progress that the job has reported last; None if it has reported nothing."""
         return self._look().progress
 
     def done(self) -> bool:

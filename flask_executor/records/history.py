@@ -1,4 +1,4 @@
-"""How many jobs ended in each of the last minutes, and how long they waited and ran."""
+"""The jobs that ended in each of the last minutes, counted, and their durations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MINUTE = 60
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How long the jobs of a minute took.
+    """The durations of the jobs of a minute.
 
     :param median: seconds, as `p95`
     :param p95: 95 of 100 jobs took no longer
@@ -76,7 +76,7 @@ class Ended(NamedTuple):
 
 
 class Times(NamedTuple):
-    """When a job was submitted, started and ended; in seconds since the epoch."""
+    """The times when a job was submitted, started and ended, in seconds since the epoch."""
 
     submitted_at: float
     started_at: float
@@ -84,7 +84,7 @@ class Times(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """What a store knows of the jobs that have ended; of many jobs, only some have times."""
+    """The jobs that have ended, counted; if there are many, only some have times."""
 
     counts: Sequence[Ended]
     times: Sequence[Times]
@@ -96,7 +96,7 @@ def minute_at(seconds: float) -> int:
 
 
 def seconds_of(minute: int) -> float:
-    """When that minute begins, in seconds since the epoch."""
+    """The beginning of that minute, in seconds since the epoch."""
     return float(minute * _MINUTE)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Lookup:
-    """Finds jobs in the database, which may not know yet what this process has done.
+    """Finds jobs in the database, which may not know the last changes of this process yet.
 
     :param loads: reads the JSON of a result
     :param cancel: cancels a job, or has its process cancel it; False if it has ended

@@ -1,4 +1,4 @@
-"""What is known of a process that has jobs."""
+"""The record of a process that has jobs."""
 
 from __future__ import annotations
 

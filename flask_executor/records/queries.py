@@ -132,7 +132,7 @@ class SqlQueries:
         return {cast("RecordState", state): count for state, count in found}
 
     def ends(self, since: float) -> Ends:
-        """What is known of the jobs that have ended since then; of many, some have times."""
+        """The jobs that have ended since then, counted; if there are many, only some have times."""
         with self._connections.reading() as connection:
             return find_ends(connection, self._mine, since)
 

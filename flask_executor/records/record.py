@@ -1,4 +1,4 @@
-"""What is known of one job, in whichever process it runs."""
+"""The record of one job, in whichever process it runs."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _seconds_between(begin: datetime | None, end: datetime | None) -> float | No
 
 
 def _as_json(value: Any) -> Any:
-    """What a reader of the JSON of *value* gets: dicts, lists, strings, numbers, booleans, None."""
+    """The value that a reader of the JSON of *value* gets, of the plain types of JSON."""
     if value is None or isinstance(value, bool):
         return value
     text = current_app.json.dumps(value) if current_app else json.dumps(value)

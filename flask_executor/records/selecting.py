@@ -66,7 +66,7 @@ short_records = _records_without("result", "error_traceback")
 
 
 def found_of(row: RowMapping) -> Found:
-    """What a row of `records` says."""
+    """The job in a row of `records`."""
     values = {name: row[name] for name in row if name in JOBS.c}
     return Found(cast("Row", values), bool(row["is_alive"]))
 

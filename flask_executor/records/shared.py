@@ -224,7 +224,7 @@ class SharedStore:
         return self._readers.ask(self._queries.counts)
 
     def ends(self, since: float) -> Ends:
-        """What is known of the jobs that have ended since then."""
+        """The jobs that have ended since then, counted; if there are many, only some have times."""
         self._writer.catch_up(_CATCH_UP)
         return self._readers.ask(self._queries.ends, since)
 
@@ -250,7 +250,7 @@ class SharedStore:
         if unwritten:
             self._outages.unwritten(unwritten)
         self._readers.close()
-        if not self._writer.is_running():  # Else it closes what it has in use.
+        if not self._writer.is_running():  # Otherwise the writer closes its own connections.
             self._database.close()
 
     def _on_cancel(self, ids: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ class SqlDatabase:
 
     @property
     def answered_at(self) -> float:
-        """When it has last answered as its tables were looked for, or made; see `Database`."""
+        """The time of its last answer as its tables were looked for, or made; see `Database`."""
         return self._connections.answers.last_at
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where records are kept, and which of them a list is to have."""
+"""The stores of records, as the executor sees them, and the choice of records for a list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Wanted(NamedTuple):
-    """Which records a list is to have; None for all.
+    """The records that a list is to have; None stands for all.
 
     :param name: that of the job's function
     :param limit: how many records at most: those of the jobs that were submitted last
@@ -101,9 +101,9 @@ class RecordStore(Protocol):
         ...
 
     def ends(self, since: float) -> Ends:
-        """What is known of the jobs that have ended since then.
+        """The jobs that have ended since then, counted; if there are many, only some have times.
 
-        :param since: the begin of a minute, in seconds since the epoch
+        :param since: the beginning of a minute, in seconds since the epoch
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Making the tables of the records, and adding what an older version did not have."""
+"""Making the tables of the records, and adding the parts that an older version lacks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PAUSE = 0.02  # seconds
 
 
 class _Found(NamedTuple):
-    """What the database has.
+    """The tables in the database, and the parts that it lacks.
 
-    :param version: None if it has none
-    :param missing: what it does not have, and how to make it
+    :param version: that of its tables; None if it has none
+    :param missing: a description of each part that it lacks, and the statement that makes it
     """
 
     version: int | None
@@ -37,9 +37,9 @@ class _Found(NamedTuple):
 
 
 def create_tables(engine: Engine, key: str) -> list[str]:
-    """Make the tables, or what they do not have; several processes may do so at once.
+    """Make the missing tables, columns and indexes; several processes may do so at once.
 
-    Only reads if there is nothing to make, as for a user who may not make tables.
+    Only reads if nothing is missing: the user of the database may not be allowed to make tables.
 
     :param key: the config key that has the URL
     :returns: a description of each table, column and index that was made
@@ -111,7 +111,7 @@ def _indexes_of(table: Table) -> list[Index]:
 
 @contextmanager
 def _alone(connection: Connection) -> Generator[None]:
-    """Let other processes wait that want to make tables; SQLite has them wait anyway."""
+    """Have other processes that want to make tables wait; SQLite does so by itself."""
     dialect = connection.dialect.name
     if dialect == "postgresql":  # whose lock ends with the transaction
         _lock(connection, select(func.pg_try_advisory_xact_lock(_LOCK_NUMBER)))

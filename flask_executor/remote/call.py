@@ -169,7 +169,7 @@ def _dumps(value: object, *, knows_main: bool = True) -> bytes:
 
 
 def _why_unfound(fn: object) -> str | None:
-    """Why a worker would not find the function *fn* by its name; None if *fn* is none."""
+    """The reason why a worker would not find *fn* by its name; None if *fn* is no function."""
     if not isinstance(fn, FunctionType):
         return None
     if "<locals>" in fn.__qualname__:

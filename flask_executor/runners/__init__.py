@@ -1,1 +1,1 @@
-"""How a job runs, from its start to its end."""
+"""The runners of jobs, from the start of a job to its end."""

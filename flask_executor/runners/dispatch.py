@@ -197,7 +197,7 @@ class Dispatcher:
     def _run(self, worker: Worker) -> None:
         if not self._queue.begin(worker):
             return  # It was begun twice, or withdrawn, as the pool had refused the call.
-        # What the host's `take` does, with one Python call fewer for each job.
+        # The same as the host's `take`, with one Python call fewer for each job.
         take, held = self._queue.take, self._admission.held
         try:
             while (item := take(worker)) is not None:
@@ -263,7 +263,7 @@ class Dispatcher:
             self._host.run_apart(self._put_waiting, item)
 
     def _put_waiting(self, item: WorkItem, delay: float | None = None) -> None:
-        """Put in what has waited for room, or for its time. Nobody is here to be told of errors."""
+        """Put in a job that has waited for room, or for its time; no caller is left for errors."""
         queue = self._queue
         is_due = delay is None and item.state == "delayed"
         try:
@@ -289,8 +289,8 @@ class Dispatcher:
     def _run_or_fail(self, item: WorkItem, error: Exception) -> None:
         host = self._host
         unassign(self._queue, item)
-        # Where the interpreter ends and starts no thread any more, as early releases of Python 3.12
-        # do, a job still runs here, late, but it is not lost.
+        # An interpreter that ends may start no more threads, as in early releases of Python 3.12. A
+        # job then runs in this thread: late, but it is not lost.
         runs_here = not item.runs_on_loop and host.in_process and host.pool.is_open()
         worker = self._queue.claim_for_extra(item)
         if worker is None:

@@ -236,7 +236,7 @@ class AppHost:
         return item
 
     def on_worker_over(self) -> None:
-        """Go on where that matters that a worker is over; without the lock."""
+        """Start the work that had to wait for the end of a worker; called without the lock."""
         self.on_blocked()
         self.queue.tell_if_idle()
 
@@ -262,7 +262,7 @@ class AppHost:
     def close(self, *, wait: bool) -> None:
         """Let go of pool, threads and loop."""
         self.pool.close(wait=wait)
-        # What is still out may come back after the deadline.
+        # Calls to other processes may come back after the deadline.
         threads = self.callback_threads
         self.queue.idle().add_done_callback(lambda _: threads.shutdown(wait=False))
         self.loop.stop(wait=wait)

@@ -1,4 +1,4 @@
-"""Who has a key: one job of this process; with ``EXECUTOR_STORE``, one job of all processes."""
+"""The keys of jobs: each belongs to one job of this process, or of all with ``EXECUTOR_STORE``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Keys:
                     raise duplicate(item.key, whose, on_duplicate) from None
                 found = ended
             except BaseException as error:
-                if not isinstance(error, DuplicateKey):  # It is Ctrl-C: who has the key is unknown.
+                if not isinstance(error, DuplicateKey):  # It is Ctrl-C: the key may be taken.
                     recorder.store.release(item.id)
                 raise
             finally:

@@ -1,4 +1,4 @@
-"""What the runners need of the app that they run jobs for."""
+"""An app's host, as the runners of its jobs see it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Runtime(Host, Protocol):
     records_all: bool
     """Whether jobs without a key are recorded, too."""
     is_inherited: bool
-    """Whether this is what a forked process has of the process that it was forked from."""
+    """Whether it belongs to the process from which this one was forked, and must not be used."""
 
     @property
     def dispatch(self) -> Dispatch:
@@ -70,7 +70,7 @@ class Runtime(Host, Protocol):
         ...
 
     def on_worker_over(self) -> None:
-        """Go on where that matters that a worker is over; without the lock."""
+        """Start the work that had to wait for the end of a worker; called without the lock."""
 
     def leave(self, item: WorkItem) -> None:
         """Note that a coroutine job is over."""

@@ -48,7 +48,7 @@ def _store_of(host: AppHost) -> RecordStore:
     if settings.store is None:
         return MemoryStore(settings.store_ttl)
     from ..records.shared import SharedStore  # noqa: PLC0415 - needs SQLAlchemy
-    from ..records.sql import SqlDatabase  # noqa: PLC0415 - as above
+    from ..records.sql import SqlDatabase  # noqa: PLC0415 - needs SQLAlchemy
 
     # Not the pid: another container may use the same one, and a later process, too.
     process = str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""How a job runs from its start to its outcome: in a thread, on the loop, in another process.
+"""The run of a job, from its start to its outcome: in a thread, on the loop, elsewhere.
 
 ================  ==================  ====================  =====================
 a job             starts in           ends in               that call
@@ -142,7 +142,11 @@ def fail_unrun(host: Runtime, item: WorkItem, error: BaseException) -> None:
 
 
 def outcome_of(item: WorkItem, error: BaseException, result: Any = None) -> Outcome:
-    """How the job ended that raised *error*, whose traceback begins in the frame that caught it."""
+    """The outcome of a job that raised *error*.
+
+    :param error: its traceback begins in the frame that caught it
+    :param result: of a chunk, the results of the items before
+    """
     # That frame holds the item: with it in the traceback, neither would ever be freed. A frozen
     # dataclass would refuse the assignment.
     if error.__traceback__ is not None:
@@ -170,7 +174,7 @@ def _harmless(item: WorkItem, error: BaseException) -> RuntimeError:
 def _exit_code(error: BaseException) -> object:
     if not isinstance(error, SystemExit):
         return None
-    # Where Dask is imported, exceptions come from another process with no more than their `args`.
+    # If Dask is imported, exceptions come from another process with no more than their `args`.
     return error.code if error.code is not None else next(iter(error.args), None)
 
 

@@ -83,7 +83,7 @@ def on_transition(  # noqa: PLR0917 - called three times for each job, and cheap
             host.queue.count_end(item, outcome.state)
     if item.key is not None or host.records_all:
         host.recorder.note(item, old, new, outcome)
-    # What else follows jobs is called here: below, most jobs are not seen.
+    # Call other features that follow jobs here: most jobs do not get past the next lines.
     signal = _SIGNALS[new]
     is_logged = signal is _RETRIED or (
         signal is _FAILED and _is_logged_at_once(host, item, outcome)

@@ -233,7 +233,7 @@ class AppExecutor:
 
 
 def _elsewhere(host: AppHost) -> Elsewhere | None:
-    """What knows the jobs of other processes: the store, if there is one."""
+    """The store, which knows the jobs of other processes; None if there is none."""
     return None if host.settings.store is None else host.recorder.store
 
 

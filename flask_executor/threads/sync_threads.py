@@ -80,7 +80,7 @@ def async_code_on(loop: asyncio.AbstractEventLoop) -> Generator[None]:
     After the end of *loop*, `async_to_sync` makes a new loop, as elsewhere.
     """
     with _notes_put_back() as notes:
-        # What `sync_to_async` notes in a thread where it calls a function.
+        # The same notes that `sync_to_async` makes in a thread where it calls a function.
         notes.update(main_event_loop=loop, main_event_loop_pid=os.getpid(), task_context=[])
         yield
 
@@ -279,14 +279,14 @@ class _TaskElsewhere:
         self._task = cast("asyncio.Task[Any]", task)
         self._loop = loop
         self._ended: Future[None] = Future()
-        self._ended.set_running_or_notify_cancel()  # not cancelled with the one who awaits it
+        self._ended.set_running_or_notify_cancel()  # not cancelled with its awaiter
 
     def cancel(self) -> None:
         with suppress(RuntimeError):  # The loop is closed; the task has ended.
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     def end(self) -> None:
-        """Wake the one who awaits the task."""
+        """Wake the code that awaits the task."""
         self._ended.set_result(None)
 
     def __await__(self) -> Generator[Any, None, None]:
