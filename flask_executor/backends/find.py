@@ -77,7 +77,7 @@ class Backend:
     :param in_process: whether jobs run in this process, and get contexts and objects as they are
     :param inline: whether jobs run in the thread that submits them
     :param knows_main: whether workers have the ``__main__`` module of this process
-    :param opens_lightly: whether opening the pool starts nothing and connects to nothing
+    :param opens_lightly: whether opening the pool starts no worker and connects to nothing
     """
 
     def __init__(
