@@ -148,8 +148,19 @@ class FutureCollection:
             self._done.pop(key, None)
             future = self._futures.pop(key, None)
         if self._elsewhere is not None:
-            future = self._elsewhere.pop(key, future)
+            future = self._popped_here(key, self._elsewhere.pop(key, future))
         return cast("JobFuture[Any] | None", future)
+
+    def _popped_here(
+        self, key: Hashable, popped: concurrent.futures.Future[Any] | None
+    ) -> concurrent.futures.Future[Any] | None:
+        # Another thread may have replaced the job meanwhile: then its job has lost the key.
+        with self._lock:
+            id_ = getattr(popped, "id", None)
+            if id_ is None or not has_key(self, key, id_):
+                return popped
+            self._done.pop(key, None)
+            return self._futures.pop(key)
 
     def state(self, key: Hashable) -> State | None:
         """The job's state: pending, running, succeeded, failed or cancelled; or lost elsewhere."""

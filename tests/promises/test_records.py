@@ -791,6 +791,26 @@ def test_a_popped_key_is_free_at_once(shared: Executor) -> None:
         assert shared.futures.pop("power") is None
 
 
+def test_a_pop_that_another_thread_overtakes_frees_the_key_of_the_next_job_here_too(
+    app: Flask, shared: Executor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.submit_stored("power", pow, 2, 5)
+    finish(shared)
+    store = inside.record_store(app)
+    pop, replace = store.pop, shared.options(key="power", on_duplicate="replace").submit
+    following: list[Any] = []
+
+    def pop_late(key: str, own: Any) -> Any:
+        following.append(replace(gate))  # as the other thread does
+        return pop(key, own)
+
+    monkeypatch.setattr(store, "pop", pop_late)
+
+    assert shared.futures.pop("power") is following[0]
+    assert "power" not in shared.futures
+    assert shared.submit_stored("power", pow, 3, 2).result(WAIT) == 9
+
+
 def test_a_key_that_was_popped_elsewhere_is_free_at_once(
     shared: Executor, elsewhere: Executor
 ) -> None:
