@@ -293,8 +293,8 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
 
         :param timeout: seconds to wait; None for no limit
         :raises WaitTimeout: if jobs are left after that time
-        :raises RuntimeError: inside a job that it would wait for, and in a request for whose
-            response a job waits
+        :raises RuntimeError: inside a job that it would wait for, in a request for whose response a
+            job waits, and in the thread of the executor's event loop
         """
         check_seconds("timeout", timeout)
         hosts = self._hosts(refused_in_job="drain")
@@ -317,7 +317,8 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
             ``EXECUTOR_SHUTDOWN_TIMEOUT``; jobs left after that time are cancelled and logged
         :param cancel_futures: whether to cancel the jobs that have not started; else they run, but
             for those that wait for a response or a commit
-        :raises RuntimeError: inside a job that it would wait for
+        :raises RuntimeError: if it is to wait, inside a job that it would wait for, and in the
+            thread of the executor's event loop
         """
         if has_request_context():
             warn_caller("shutdown() in a view ends the executor for all requests", RuntimeWarning)

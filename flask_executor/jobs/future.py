@@ -108,6 +108,7 @@ class JobFuture(concurrent.futures.Future[T]):
         :param timeout: seconds to wait; None for no limit
         :raises WaitTimeout: if the job has not ended by then
         :raises concurrent.futures.CancelledError: if the job was cancelled
+        :raises RuntimeError: if the wait would never end: the job needs the caller to go on
         :raises Exception: if the job raised it
         """
         check_seconds("timeout", timeout)
@@ -135,6 +136,7 @@ class JobFuture(concurrent.futures.Future[T]):
         :param timeout: seconds to wait; None for no limit
         :raises WaitTimeout: if the job has not ended by then
         :raises concurrent.futures.CancelledError: if the job was cancelled
+        :raises RuntimeError: if the wait would never end, as for `result`
         """
         check_seconds("timeout", timeout)
         try:
