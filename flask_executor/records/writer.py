@@ -67,6 +67,7 @@ class Writer:
         )
         self._thread: threading.Thread | None = None
         self._lost = 0
+        self._told = 0  # the unwritten jobs that `close` has returned while the thread cannot end
         self._has_work = LightEvent()
         self._is_closing = threading.Event()
         self._is_closed = False  # Jobs that end later are still written.
@@ -139,12 +140,16 @@ class Writer:
     def close(self, timeout: float) -> int:
         """Write all, and say that this process has ended; or give up when the time is up.
 
-        :returns: how many jobs have a change that is not written
+        A shutdown closes, and the end of the interpreter does so again: if the thread still has no
+        answer then, it is not waited for once more.
+
+        :returns: how many jobs have a change that is not written, without those returned before
         """
         self._is_closed = True
         if self._thread is None and not self.backlog:
             return 0
-        is_written = self.flush(timeout, _BACKLOG)
+        is_waited_for = not self._is_closing.is_set()
+        is_written = self.flush(timeout if is_waited_for else 0, _BACKLOG)
         with self._lock:
             thread = self._thread
         unwritten = 0
@@ -155,7 +160,8 @@ class Writer:
         # Without an answer of the database, the thread cannot be ended.
         if thread is not None and (is_written or self._is_failing):
             thread.join(timeout)
-        return unwritten
+        told, self._told = 0 if is_waited_for else self._told, unwritten
+        return max(unwritten - told, 0)
 
     def is_running(self) -> bool:
         """Whether the thread is there."""

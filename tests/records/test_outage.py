@@ -203,6 +203,7 @@ def test_a_shutdown_without_the_server_is_bounded_and_says_what_is_lost(
     try:
         flood(on_server, 20, "meanwhile")
         on_server.shutdown()
+        on_server.shutdown()  # as the end of the interpreter does
     finally:
         outage.send(signal.SIGCONT)
 
