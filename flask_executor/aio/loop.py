@@ -31,9 +31,9 @@ GRACE = 5.0
 # loop ran in a greenlet, asyncio would refuse all other loops, so no async view could be served.
 _NO_LOOP_UNDER_GEVENT = (
     "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
-    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout, retry and "
-    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without these options, or serve the app "
-    "with threads, as 'gunicorn --threads 8' does"
+    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout, retry, "
+    "iterate() and EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without these options, or "
+    "serve the app with threads, as 'gunicorn --threads 8' does"
 )
 
 

@@ -46,9 +46,9 @@ PREPARATION = """
 
 NO_LOOP = (
     "the executor's event loop cannot run here: gevent has patched threads, and asyncio runs only "
-    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout, retry and "
-    "EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without these options, or serve the app "
-    "with threads, as 'gunicorn --threads 8' does"
+    "one event loop at a time in all its greenlets; coroutine jobs, delay, timeout, retry, "
+    "iterate() and EXECUTOR_ASYNC_VIEWS need it. Submit plain functions without these options, or "
+    "serve the app with threads, as 'gunicorn --threads 8' does"
 )
 
 
@@ -278,6 +278,13 @@ def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():
         async def submit_async():
             await executor.submit_async(coroutine_function)
 
+        async def generate():
+            yield tell("it ran")
+
+        def submit_to_group():
+            with executor.group(timeout=5) as group:
+                group.submit(pow, 2, 3)
+
         for submit in (
             lambda: executor.submit(coroutine_function),
             lambda: executor.submit_stored("key", coroutine_function),
@@ -286,6 +293,8 @@ def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():
             lambda: executor.options(key="key", timeout=5).submit(pow, 2, 3),
             lambda: executor.job(timeout=5)(pow).submit(2, 3),
             lambda: executor.options(retry=Retry(2)).submit(pow, 2, 3),
+            submit_to_group,
+            lambda: list(executor.iterate(generate())),
         ):
             try:
                 submit()
@@ -296,7 +305,7 @@ def test_what_needs_the_executors_own_loop_is_refused_in_the_caller():
         tell(executor.submit(pow, 2, 3).result())
     """)
 
-    assert told == [*[NO_LOOP] * 7, 0, None, 8]
+    assert told == [*[NO_LOOP] * 9, 0, None, 8]
 
 
 def test_async_views_are_not_run_on_the_executors_own_loop():
