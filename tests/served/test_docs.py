@@ -30,7 +30,17 @@ from flask import Flask, request, request_started
 from werkzeug.serving import make_server
 
 import flask_executor
-from flask_executor import Executor, Progress, Retry, Stats, exceptions, metrics, signals, testing
+from flask_executor import (
+    Executor,
+    Progress,
+    Retry,
+    Stats,
+    exceptions,
+    metrics,
+    records,
+    signals,
+    testing,
+)
 from flask_executor import board as board_module
 from flask_executor.records import JobRecord, Minute, ProcessRecord, RecordedError, Spread
 from flask_executor.settings import Settings
@@ -475,7 +485,7 @@ def test_the_reference_tells_the_meaning_of_each_field(value: type) -> None:
 
 
 def test_the_reference_has_every_public_name() -> None:
-    modules = [flask_executor, testing, board_module, metrics]
+    modules = [flask_executor, testing, board_module, metrics, records]
     names = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
 
     texts = [page.read_text("utf-8") for page in REFERENCE.glob("*.md")]
