@@ -171,5 +171,10 @@ def waiter_of_stored(future: Future[T], mailbox: Mailbox) -> AsyncioJobFuture[T]
     if isinstance(future, JobFuture):
         return waiter_of(future, mailbox)
     waiter: AsyncioJobFuture[T] = AsyncioJobFuture(ForeignFuture(future), mailbox)
-    future.add_done_callback(lambda _: waiter.wake())
+
+    def wake(_: Future[T]) -> None:
+        waiter.wake()
+
+    # The plain method: a future of another process would be kept, also if the waiter gives up.
+    concurrent.futures.Future.add_done_callback(future, wake)
     return waiter

@@ -32,8 +32,8 @@ _SHORTEST, _LONGEST = 0.05, 1.0
 class RecordFuture(concurrent.futures.Future[Any]):
     """The future of a job of another process; it ends when the job's record does.
 
-    While somebody holds it, a thread looks at the record, less and less often, at last once a
-    second. `state`, `running` and the like look at it when they are called.
+    While somebody holds it, or it has a callback, a thread looks at the record, less and less
+    often, at last once a second. `state`, `running` and the like look at it when they are called.
 
     :param record: what is known now
     :param records_of: reads the records of ids
@@ -56,6 +56,7 @@ class RecordFuture(concurrent.futures.Future[Any]):
         self._is_settled = False
         self._records_of = records_of
         self._ask_to_cancel = cancel
+        self._watch = watch
         self.settle(record)
         if not super().done():
             watch.add(self)
@@ -144,6 +145,14 @@ class RecordFuture(concurrent.futures.Future[Any]):
         """
         return not self.done() and self._ask_to_cancel(self._record)
 
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
+        """Call *fn* when the job has ended, also if nobody holds this future by then.
+
+        It is called in a thread without an app context; at once, if the job has ended.
+        """
+        super().add_done_callback(fn)
+        self._watch.keep(self)
+
     def __await__(self) -> Generator[Any, None, Any]:
         return waiter_of_stored(self, Mailbox.of_running_loop()).__await__()
 
@@ -201,6 +210,7 @@ class Watch:
         self._records_of = records_of
         self._lock = RLock()  # guards all below
         self._futures: weakref.WeakSet[RecordFuture] = weakref.WeakSet()
+        self._kept: set[RecordFuture] = set()  # those with callbacks
         self._is_watching = False
         self._wait = _SHORTEST
 
@@ -221,6 +231,12 @@ class Watch:
             self._is_watching = False
             raise
 
+    def keep(self, future: RecordFuture) -> None:
+        """Hold *future*, which was added before, until its job has ended."""
+        with self._lock:
+            if not is_done(future):
+                self._kept.add(future)
+
     def _run(self) -> None:
         try:
             while (wait := self._next_wait()) is not None:
@@ -234,6 +250,7 @@ class Watch:
     def _next_wait(self) -> float | None:
         """Seconds until the next look; None if no future waits, and then nobody looks."""
         with self._lock:
+            self._kept.difference_update([*filter(is_done, self._kept)])
             if all(map(is_done, self._futures)):
                 self._is_watching = False
                 return None

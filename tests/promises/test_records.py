@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import weakref
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -781,6 +781,40 @@ def test_a_wait_for_a_job_elsewhere_that_is_too_short_says_so(
             wait("waits", float("nan"))
     gate.open()
     assert ask.result("waits", WAIT) is None
+
+
+def test_a_callback_for_a_job_elsewhere_is_called_though_nobody_holds_its_future(
+    shared: Executor, elsewhere: Executor, gate: Gate
+) -> None:
+    outcome: Future[Any] = Future()
+    shared.submit_stored("waits", gate, "done")
+    gate.await_arrival()
+
+    elsewhere.futures.add_done_callback("waits", lambda each: outcome.set_result(each.result()))
+    gc.collect()
+    gate.open()
+
+    assert outcome.result(WAIT) == "done"
+
+
+def test_the_future_of_a_job_elsewhere_is_let_go_if_its_await_is_given_up(
+    shared: Executor, elsewhere: Executor, gate: Gate
+) -> None:
+    async def give_up() -> weakref.ref[Any]:
+        future = elsewhere.futures.get("waits")
+        assert future is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await future
+        return weakref.ref(future)
+
+    shared.submit_stored("waits", gate)
+    gate.await_arrival()
+    given_up = asyncio.run(give_up())
+    gc.collect()
+
+    assert given_up() is None
+    gate.open()
 
 
 def test_a_popped_key_is_free_at_once(shared: Executor) -> None:
