@@ -701,6 +701,19 @@ def test_a_record_in_memory_keeps_no_result(app: Flask, executors: MakeExecutor)
     assert record.result_missing == "its future is not stored any more"
 
 
+@pytest.mark.slow
+def test_memory_keeps_the_records_of_the_last_10_000_jobs_that_have_ended(
+    app: Flask, executors: MakeExecutor
+) -> None:
+    executor = executors(app, type="inline", store_records="all")
+
+    first, second, *_ = [executor.submit(int).id for _ in range(10_001)]
+
+    assert executor.records.get(first) is None
+    assert executor.records.get(second) is not None
+    assert executor.records.counts()["succeeded"] == 10_000
+
+
 def test_a_forgotten_key_is_free(executor: Executor) -> None:
     executor.submit_stored("power", pow, 2, 5)
     executor.drain(WAIT)
