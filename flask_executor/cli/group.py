@@ -11,6 +11,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from ..exceptions import InvalidSetting
 from ..jobs.ids import is_id
 from ..records.record import STATES, time_running
 from .chosen import choose, settings_of, telling_if_away, with_store
@@ -240,6 +241,8 @@ def create_store(name: str) -> None:
         made = create_tables(engine, f"{settings.prefix}STORE")
     except DBAPIError as error:
         raise click.ClickException(f"the tables cannot be made: {error.orig}") from None
+    except InvalidSetting as error:
+        raise click.ClickException(str(error)) from None
     finally:
         engine.dispose()
     for each in made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import tomllib
 from pathlib import Path
@@ -68,6 +69,17 @@ def test_create_store_says_why_the_tables_cannot_be_made(tmp_path: Path) -> None
     code, output = run(make_app(tmp_path, EXECUTOR_STORE="sqlite:///jobs.db"))
 
     assert (code, output) == (1, "Error: the tables cannot be made: unable to open database file\n")
+
+
+def test_create_store_says_what_to_do_with_tables_of_a_newer_version(file: Store) -> None:
+    app = make_app(file.folder, EXECUTOR_STORE=file.url)
+    run(app)
+    file.execute("UPDATE flask_executor_store SET version = 2")
+
+    code, output = run(app)
+
+    assert code == 1
+    assert re.match("Error: the tables in EXECUTOR_STORE have version 2, .*; install ", output)
 
 
 @pytest.mark.parametrize(
