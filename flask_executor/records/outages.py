@@ -37,19 +37,23 @@ class OutageNotices:
 
     def back(self, lost: int) -> None:
         """Warn that it answers again; so many jobs have no record."""
-        jobs = f"{lost} jobs have no record" if lost else "no record is lost"
+        jobs = f"{_jobs_have(lost)} no record" if lost else "no record is lost"
         self._warn("The database of %s answers again; %s", self._setting, jobs)
 
     def unwritten(self, jobs: int) -> None:
         """Warn that the app has shut down before all was written."""
         self._warn(
-            "Shut down before the database of %s had taken all records: %d jobs have a record "
-            "that is not up to date, or none",
+            "Shut down before the database of %s had taken all records: %s a record that is not up "
+            "to date, or none",
             self._setting,
-            jobs,
+            _jobs_have(jobs),
         )
 
     def _warn(self, message: str, *args: object) -> None:
         app = self._find_app()
         if app is not None:
             log_line(app, logging.WARNING, message, *args)
+
+
+def _jobs_have(count: int) -> str:
+    return "1 job has" if count == 1 else f"{count} jobs have"

@@ -468,7 +468,7 @@ def test_a_row_that_the_database_refuses_costs_no_other_job_its_record(
     on_file.drain(WAIT)
 
     assert (counts["succeeded"], counts["running"], counts["failed"]) == (100, 1, 0)
-    assert lines(caplog)[1] == f"{AWAY}answers again; 1 jobs have no record"
+    assert lines(caplog)[1] == f"{AWAY}answers again; 1 job has no record"
     assert on_file.records.get("runs").state == "succeeded"
 
 
