@@ -55,6 +55,10 @@ def _is_closed_upload(value: object) -> bool:
 def _misses_context(error: BaseException, *_: object) -> bool:
     if type(error) is RuntimeError:
         return str(error).startswith("Working outside of request context")
+    return _misses_name_of_g(error)
+
+
+def _misses_name_of_g(error: BaseException, *_: object) -> bool:
     return type(error) is AttributeError and is_g(error.obj)
 
 
@@ -62,10 +66,17 @@ _CLOSED_UPLOAD = (
     "the upload was closed with its request; read it in the view and pass the data: "
     "submit(fn, file.read())"
 )
+_NOT_COPIED = (
+    "a job's g starts with names of its submitter's g: those that EXECUTOR_COPY_G lists, or by "
+    "default those that do not begin with an underscore"
+)
 _NO_CONTEXT = (
     "request, session, g and contextvars do not travel to another process; pass the values that "
     "the job needs as its arguments"
 )
 
-HINTS_HERE: tuple[tuple[Applies, str], ...] = ((_reads_closed_upload, _CLOSED_UPLOAD),)
+HINTS_HERE: tuple[tuple[Applies, str], ...] = (
+    (_reads_closed_upload, _CLOSED_UPLOAD),
+    (_misses_name_of_g, _NOT_COPIED),
+)
 HINTS_IN_WORKER: tuple[tuple[Applies, str], ...] = ((_misses_context, _NO_CONTEXT),)

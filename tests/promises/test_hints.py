@@ -9,7 +9,7 @@ import traceback
 from typing import IO
 
 import pytest
-from flask import Flask, Request, request
+from flask import Flask, Request, g, request
 
 from flask_executor import Executor
 from tests.support import WAIT, app_log
@@ -171,3 +171,38 @@ def test_other_closed_files_and_other_errors_get_no_note(app, executor):
 
     assert [type(error) for error in errors] == [ValueError, ValueError, AttributeError]
     assert not any(hasattr(error, "__notes__") for error in errors)
+
+
+# Names of g
+
+
+@pytest.mark.parametrize(
+    ("name", "copy_g"), [("_tenant", True), ("tenant", ["user"]), ("tenant", False)]
+)
+def test_a_job_that_misses_a_name_of_g_says_which_names_are_copied(app, executors, name, copy_g):
+    executor = executors(app, copy_g=copy_g)
+
+    with app.app_context():
+        setattr(g, name, "north")
+        error = executor.submit(lambda: getattr(g, name)).exception(WAIT)
+
+    assert type(error) is AttributeError
+    [note] = error.__notes__
+    assert note.startswith("a job's g starts with names of its submitter's g: those that EXECUTOR_")
+
+
+async def read_tenant() -> str:
+    return g._tenant
+
+
+def test_a_coroutine_job_that_misses_a_name_of_g_says_so_too(app, executor):
+    error = executor.submit(read_tenant).exception(WAIT)
+
+    assert "EXECUTOR_COPY_G" in error.__notes__[0]
+
+
+def test_a_job_that_misses_an_attribute_of_something_else_gets_no_note(app, executor):
+    error = executor.submit(lambda: app.tenant).exception(WAIT)
+
+    assert type(error) is AttributeError
+    assert not hasattr(error, "__notes__")

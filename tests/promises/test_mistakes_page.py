@@ -313,6 +313,16 @@ def g_in_another_process(app: Flask, make: MakeExecutor) -> None:
     make(app, type="process", max_workers=1).submit(read_g).result(WAIT)
 
 
+def private_name_of_g(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app)
+
+    def view() -> str:
+        g._tenant = "north"
+        return str(executor.submit(lambda: g._tenant).result(WAIT))
+
+    in_view(app, view)
+
+
 def in_a_thread_of_its_own() -> str:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: current_app.name).result(WAIT)
@@ -742,6 +752,7 @@ MISTAKES: dict[str, Mistake] = {
     "Working outside of app": raised_by(in_a_thread_of_its_own),
     "Working outside of req": raised_by(lambda: request.path),
     "Unable to build URLs": raised_by(lambda: url_for("static", filename="cat.jpg")),
+    "a job's g starts": private_name_of_g,
     "… do not travel": g_in_another_process,
     "Instance": model_object_of_an_ended_session,
     "the job … returned a coroutine": raised_by(lambda: double_async(1)),
