@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .chosen import Chosen
 
 
-commands = AppGroup("executor", help="Look at the jobs of the app, and after its executor.")
+commands = AppGroup("executor", help="Show and cancel the jobs of the app.")
 
 # Seconds, after which the command says that a job still runs.
 _CANCELLED_WITHIN = 2.0
