@@ -602,6 +602,13 @@ def slow_exit(*_: object) -> None:
     raise Told(done.stdout.strip())
 
 
+def shut_down_too_early(app: Flask, make: MakeExecutor) -> None:
+    executor, may_end = make(app, shutdown_timeout=0), threading.Event()
+    executor.submit(may_end.wait)
+    executor.shutdown()
+    may_end.set()
+
+
 class Told(Exception):
     """A text that another process has shown."""
 
@@ -776,6 +783,7 @@ MISTAKES: dict[str, Mistake] = {
     "Job … (…) was cancelled: its request": job_of_a_stream,
     "Receiver": failing_receiver,
     "A teardown function": failing_teardown,
+    "Shut down after": shut_down_too_early,
     "the function of the job …: the function": lambda app, make: make(app, type="process").submit(
         hidden
     ),
@@ -802,7 +810,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "the database of": lambda app, make: make(app, store=NO_FILE).records.counts(),
     "The database of": lambda app, make: make(app, store=NO_FILE).submit_stored("7", double, 1),
-    "Shut down": shut_down_without_database,
+    "Shut down before": shut_down_without_database,
     "EXECUTOR_STORE needs the package": without_sqlalchemy,
     "EXECUTOR_STORE needs the driver": lambda app, make: make(
         app, store="postgresql+pg8000://host/name"
