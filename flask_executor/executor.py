@@ -109,8 +109,9 @@ class Executor(WithOptions, StoredSubmitter, concurrent.futures.Executor):  # ty
             raise TypeError(f"{kind_of(app)} cannot have an executor; expected a Flask app")
         app = unwrap(app)
         if self._extension_key in app.extensions:
+            which = f"named {self.name!r}" if self.name else "without a name"
             raise AlreadyInitialised(
-                f"the app {app.name!r} has an executor named {self.name!r} already; use that one, "
+                f"the app {app.name!r} has an executor {which} already; use that one, "
                 "or give another one a name of its own: Executor(app, name='mail')"
             )
         settings = Settings.from_app(app, self.name)

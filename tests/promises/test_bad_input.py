@@ -115,14 +115,16 @@ def test_the_current_app_can_be_given_an_executor(app: Flask, executors: MakeExe
     assert executor.submit(pow, 2, 3).result(WAIT) == 8
 
 
-@pytest.mark.parametrize("name", ["", "mail"])
-def test_a_second_executor_of_a_name_is_refused_with_what_to_do(app: Flask, name: str) -> None:
+@pytest.mark.parametrize(("name", "named"), [("", "without a name"), ("mail", "named 'mail'")])
+def test_a_second_executor_of_a_name_is_refused_with_what_to_do(
+    app: Flask, name: str, named: str
+) -> None:
     first = Executor(app, name=name)
 
     for again in (lambda: first.init_app(app), lambda: Executor(app, name=name)):
         with pytest.raises(AlreadyInitialised) as caught:
             again()
-        assert f"'app' has an executor named {name!r} already; use that one" in str(caught.value)
+        assert f"'app' has an executor {named} already; use that one" in str(caught.value)
         assert "Executor(app, name=" in str(caught.value)
     assert app.extensions[f"{name}executor"] is first
 
