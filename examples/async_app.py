@@ -251,8 +251,8 @@ def start_report(month: str) -> tuple[dict[str, Any], int]:
     options = reports.options(key=month, on_duplicate="replace")
     try:
         options.submit(build_report, month)
-    except DuplicateKey as error:
-        return {"error": str(error)}, 409
+    except DuplicateKey:
+        return {"error": "This report is being built already."}, 409
     return show_report(month), 202
 
 

@@ -270,7 +270,7 @@ def test_a_report_is_started_once(client, example):
     response = client.post("/reports/2026-01")
 
     assert response.status_code == 409
-    assert "already, that of the job 'build_report'" in response.json["error"]
+    assert response.json["error"] == "This report is being built already."
     assert example.reports.stats().submitted == 1
 
 
