@@ -1,6 +1,6 @@
 """A small shop: mails after the commit, prices from several sides, webhooks with retries, imports.
 
-Start it with ``flask --app examples/shop run``. Place an order, look at prices, start an import::
+Start it with ``make run APP=examples/shop``. Place an order, look at prices, start an import::
 
     curl -d item=tea http://127.0.0.1:5000/orders
     curl "http://127.0.0.1:5000/prices?item=tea&item=cake"
