@@ -7,12 +7,9 @@ The sender is the Flask app. Every receiver gets ``executor`` and ``job``, the `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blinker import Namespace
-
-from .messages.log import log_failure
-from .messages.shown import name_of
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
@@ -77,13 +74,3 @@ def is_end_heard(app: Flask) -> bool:
         or job_cancelled.has_receivers_for(app)
         or job_retried.has_receivers_for(app)
     )
-
-
-def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
-    """Call each receiver of *signal* for *app*; if one raises, log the error and go on."""
-    for receiver in signal.receivers_for(app):
-        try:
-            app.ensure_sync(receiver)(app, **values)
-        except BaseException as error:  # A receiver must not change how the job ends.
-            name = name_of(receiver)
-            log_failure(app, error, "Receiver %s of the signal %r raised", name, signal.name)

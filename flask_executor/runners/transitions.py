@@ -10,6 +10,7 @@ from .. import signals
 from ..jobs.info import running_job
 from ..jobs.outcome import is_unexpected
 from ..messages.log import log_line
+from .receivers import notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,7 @@ def _announce(
         values = {"exception": outcome.exception, "attempt": item.attempt, "delay": delay}
     app = host.find_app()
     if app is not None:
-        signals.notify(signal, app, executor=host.executor, job=item, **values)
+        notify(signal, app, executor=host.executor, job=item, **values)
         if signal is _RETRIED:
             _log_retry(app, item, **values)
     if exception is not None and is_logged:

@@ -15,6 +15,7 @@ from flask import Flask, current_app, g, has_app_context, has_request_context, r
 from flask_executor import (
     Executor,
     JobFuture,
+    JobInfo,
     current_job,
     job_cancelled,
     job_failed,
@@ -317,6 +318,50 @@ def test_a_receiver_may_be_a_coroutine_function(executor: Executor) -> None:
         executor.submit(pow, 2, 3).result(WAIT)
 
     assert results == [8]
+
+
+@pytest.mark.parametrize("async_views", [False, True])
+@pytest.mark.parametrize("type_", ["thread", "inline"])
+def test_a_coroutine_function_receives_what_an_async_view_and_a_coroutine_job_send(
+    app: Flask, executors: MakeExecutor, type_: str, async_views: bool
+) -> None:
+    executor = executors(app, type=type_, async_views=async_views)
+    names: list[tuple[str, str]] = []
+
+    async def receive(_: Flask, *, job: JobInfo, **sent: Any) -> None:
+        await asyncio.sleep(0)
+        names.append((job.name, request.path))
+
+    async def job() -> None:
+        pass
+
+    @app.get("/orders")
+    async def view() -> str:
+        await executor.submit_async(job)
+        return ""
+
+    with job_submitted.connected_to(receive), job_started.connected_to(receive):
+        assert app.test_client().get("/orders").status_code == 200
+
+    assert names == [("job", "/orders")] * 2
+
+
+def test_the_failure_of_a_coroutine_function_that_receives_in_an_async_view_is_logged(
+    app: Flask, executor: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def receive(_: Flask, **sent: Any) -> None:
+        raise LookupError
+
+    @app.get("/")
+    async def view() -> str:
+        return str(await executor.submit_async(pow, 2, 3))
+
+    with job_submitted.connected_to(receive):
+        assert app.test_client().get("/").text == "8"
+
+    (record,) = app_log(caplog)
+    assert record.exc_info is not None
+    assert record.exc_info[0] is LookupError
 
 
 def test_a_receiver_of_the_submission_may_cancel_the_job(executor: Executor) -> None:

@@ -1,0 +1,41 @@
+"""The calls of the receivers of signals."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..aio.functions import is_coroutine_function
+from ..aio.running import running_loop
+from ..messages.log import log_failure
+from ..messages.shown import name_of
+from ..threads.pool import call_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from blinker import NamedSignal
+    from flask import Flask
+
+
+def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
+    """Call each receiver of *signal* for *app*; if one raises, log the error and go on.
+
+    Where an event loop runs, it waits for async receivers, as it does for plain ones.
+    """
+    for receiver in signal.receivers_for(app):
+        try:
+            if running_loop() is not None and is_coroutine_function(receiver):
+                _run_apart(partial(receiver, app, **values))
+            else:
+                app.ensure_sync(receiver)(app, **values)
+        except BaseException as error:  # A receiver must not change how the job ends.
+            name = name_of(receiver)
+            log_failure(app, error, "Receiver %s of the signal %r raised", name, signal.name)
+
+
+def _run_apart(receiver: Callable[[], Any]) -> None:
+    # On a loop of its own: the app's `async_to_sync` may use the very loop that waits here.
+    call_apart(copy_context().run, lambda: asyncio.run(receiver())).result()
