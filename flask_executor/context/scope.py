@@ -21,6 +21,7 @@ from ..threads.sync_threads import (
 )
 from .body import share_body
 from .request import MERGED, REQUEST_VARS, request_context
+from .teardown import pop_app_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -96,7 +97,7 @@ class Scope:
             # The request is the view's: this context must not tear it down or close its uploads.
             vars(app_context).update(dict.fromkeys(self._request))
         try:
-            app_context.pop(exc)
+            pop_app_context(app_context, exc)
         except BaseException as error:  # the job has ended; its outcome stands
             # Log handlers see the app context and the request again, although teardown is over.
             token = _cv_app.set(app_context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import sqlite3
@@ -30,6 +31,7 @@ from flask import (
 
 from flask_executor import Executor, current_job
 from tests import inside
+from tests.support import app_log
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
@@ -471,3 +473,34 @@ print(executor.submit(job).result(60))
     )
 
     assert (done.stdout, done.stderr) == ("app\n", "")
+
+
+@pytest.mark.parametrize("async_views", [False, True])
+@pytest.mark.parametrize("type_", ["thread", "inline"])
+def test_async_teardown_functions_run_where_an_event_loop_runs(
+    app, executors, caplog, type_, async_views
+):
+    executor = executors(app, type=type_, async_views=async_views)
+    torn: list[str] = []
+
+    @app.teardown_appcontext
+    async def close(_: BaseException | None) -> None:
+        await asyncio.sleep(0)
+        torn.append(g.of)
+
+    def note(_: object) -> None:
+        g.of = "callback"
+
+    @app.get("/")
+    async def view() -> str:
+        g.of = "view"
+        future = executor.submit(setattr, g, "of", "job")
+        await future
+        future.add_done_callback(note)  # It is called here, in an app context of its own.
+        return "done"
+
+    assert app.test_client().get("/").text == "done"
+    executor.drain(WAIT)
+
+    assert sorted(torn) == ["callback", "job", "view"]
+    assert not app_log(caplog)

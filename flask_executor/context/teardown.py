@@ -1,0 +1,39 @@
+"""The end of a job's app context, also where an event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.ctx import AppContext
+
+
+def pop_app_context(app_context: AppContext, exc: BaseException | None) -> None:
+    """Leave *app_context*, and call its teardown functions with *exc*.
+
+    In the thread of a running loop, Flask cannot call async functions. So asyncio sees no running
+    loop meanwhile, and async teardown functions run on another loop. The running loop waits for
+    them, as it does for plain ones.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None or not _has_async_teardown(app_context.app) or _is_elsewhere(loop):
+        app_context.pop(exc)
+        return
+    asyncio._set_running_loop(None)
+    try:
+        app_context.pop(exc)
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+def _has_async_teardown(app: Flask) -> bool:
+    return any(map(iscoroutinefunction, app.teardown_appcontext_funcs))
+
+
+def _is_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
+    # asyncio shows the loop of one greenlet to all greenlets of the thread.
+    return getattr(loop, "_thread_id", None) not in {None, threading.get_ident()}
