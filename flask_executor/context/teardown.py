@@ -20,7 +20,7 @@ def pop_app_context(app_context: AppContext, exc: BaseException | None) -> None:
     them, as it does for plain ones.
     """
     loop = asyncio._get_running_loop()
-    if loop is None or not _has_async_teardown(app_context.app) or _is_elsewhere(loop):
+    if loop is None or not has_async_teardown(app_context.app) or _is_elsewhere(loop):
         app_context.pop(exc)
         return
     asyncio._set_running_loop(None)
@@ -30,7 +30,8 @@ def pop_app_context(app_context: AppContext, exc: BaseException | None) -> None:
         asyncio._set_running_loop(loop)
 
 
-def _has_async_teardown(app: Flask) -> bool:
+def has_async_teardown(app: Flask) -> bool:
+    """Whether *app* has async functions that its app contexts end with."""
     return any(map(iscoroutinefunction, app.teardown_appcontext_funcs))
 
 

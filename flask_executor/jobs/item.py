@@ -81,6 +81,10 @@ class Host(Protocol):
     def log_failure(self, job: JobInfo, exception: BaseException, what: str) -> None:
         """Log the exception of *job*."""
 
+    def ends_on_loop(self) -> bool:
+        """Whether jobs in threads end with async functions, which run on the loop."""
+        ...
+
     def run_end(self, end: Callable[..., None], *args: Any) -> None:
         """Call *end* in a thread that may block."""
 
@@ -259,13 +263,16 @@ class WorkItem(JobInfo):
         :param cure: what to do instead
         :raises RuntimeError: if it does
         """
-        task = self.task
+        host, task = self.host, self.task
         if not self.runs_on_loop:
-            return
-        if self.host.loop.is_current() if task is None else task.get_loop() is loop:
+            how, is_needed = "ends", host.loop.is_current() and host.ends_on_loop()
+        else:
+            is_needed = host.loop.is_current() if task is None else task.get_loop() is loop
+            how = "runs"
+        if is_needed:
             raise RuntimeError(
-                f"this would never end: the job {self.name!r} runs on the event loop that the wait "
-                f"for it would block; {cure}"
+                f"this would never end: the job {self.name!r} {how} on the event loop that the "
+                f"wait for it would block; {cure}"
             )
 
     def is_outside(self, request: object) -> bool:

@@ -14,6 +14,7 @@ from ..aio.running import running_loop
 from ..aio.waiter import all_done
 from ..backends.lazy_pool import LazyPool
 from ..context.scope import capture
+from ..context.teardown import has_async_teardown
 from ..messages.log import log_failure
 from ..queue.clock import Clock
 from ..queue.queue import JobQueue
@@ -25,6 +26,7 @@ from .coroutines import CoroutineRunner
 from .dispatch import Dispatcher
 from .later import LaterJobs
 from .notices import DroppedFutureNotices, HeldLoopNotices
+from .receivers import has_async_receiver
 from .transitions import on_progress, on_transition
 
 if TYPE_CHECKING:
@@ -151,6 +153,15 @@ class AppHost:
             traceback.print_exception(exception)
         else:
             log_failure(app, exception, "Job %s (%s) %s", job.name, job.id, what)
+
+    def ends_on_loop(self) -> bool:
+        """Whether jobs in threads end with async functions, which run on the loop."""
+        app = self.find_app()
+        if app is None or not self.settings.async_views:
+            return False
+        return has_async_receiver(app) or (
+            self.in_process and self.settings.push_app_context and has_async_teardown(app)
+        )
 
     def run_end(self, end: Callable[..., None], *args: Any) -> None:
         """Call *end* in one of the callback threads."""

@@ -11,6 +11,7 @@ from ..aio.functions import is_coroutine_function
 from ..aio.running import running_loop
 from ..messages.log import log_failure
 from ..messages.shown import name_of
+from ..signals import job_cancelled, job_failed, job_retried, job_succeeded
 from ..threads.pool import call_apart
 
 if TYPE_CHECKING:
@@ -34,6 +35,15 @@ def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
         except BaseException as error:  # A receiver must not change how the job ends.
             name = name_of(receiver)
             log_failure(app, error, "Receiver %s of the signal %r raised", name, signal.name)
+
+
+def has_async_receiver(app: Flask) -> bool:
+    """Whether *app* has an async receiver of a signal that is sent while a job ends."""
+    return any(
+        is_coroutine_function(receiver)
+        for signal in (job_succeeded, job_failed, job_cancelled, job_retried)
+        for receiver in signal.receivers_for(app)
+    )
 
 
 def _run_apart(receiver: Callable[[], Any]) -> None:

@@ -34,7 +34,7 @@ from flask import (
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_executor import Executor
+from flask_executor import Executor, job_succeeded
 from tests.support import ROOT, WAIT, Interrupted, at_once
 
 REQUESTS = 50
@@ -703,3 +703,23 @@ def test_a_view_on_a_loop_that_is_stopped_ends(app, executor):
         executor.shutdown()
 
     assert at_once(request_page, shut_down) == ["cancelled", None]
+
+
+@pytest.mark.parametrize("what", ["teardown", "receiver"])
+def test_a_view_that_blocks_the_loop_on_which_a_job_ends_is_refused(app, executor, what):
+    async def end(*_: object, **__: object) -> None:
+        pass
+
+    if what == "teardown":
+        app.teardown_appcontext(end)
+    else:
+        job_succeeded.connect(end, app)
+
+    @app.get("/")
+    async def view() -> str:
+        future = executor.submit(pow, 2, 3)
+        with pytest.raises(RuntimeError, match="never end: the job 'pow' ends on the event loop"):
+            future.result()
+        return str(await future)
+
+    assert app.test_client().get("/").text == "8"

@@ -442,6 +442,19 @@ def own_loop_blocked(app: Flask, make: MakeExecutor) -> None:
     in_view(app, view)
 
 
+def loop_blocked_that_a_teardown_needs(app: Flask, make: MakeExecutor) -> None:
+    executor = make(app, async_views=True)
+
+    @app.teardown_appcontext
+    async def close(_: BaseException | None) -> None:
+        pass
+
+    async def view() -> str:
+        return str(executor.submit(double, 1).result())
+
+    in_view(app, view)
+
+
 def drained_on_own_loop(app: Flask, make: MakeExecutor) -> None:
     executor = make(app, async_views=True)
 
@@ -821,6 +834,7 @@ MISTAKES: dict[str, Mistake] = {
     "the job … returned a value": raised_by(returned_task),
     "the job … has not ended;": asked_too_early,
     "this would never end: the job … runs": own_loop_blocked,
+    "this would never end: the job … ends": loop_blocked_that_a_teardown_needs,
     "drain() in": drained_on_own_loop,
     "shutdown() in": shut_down_in_a_view,
     "the results of map": slow_map,
