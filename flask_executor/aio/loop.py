@@ -226,9 +226,16 @@ def _serve(
             with nullcontext() if on_held is None else watched(loop, on_held):
                 run_to_its_end(loop, serve())
     except BaseException as error:
-        if started.done():
+        if not started.done():
+            started.set_exception(error)
+        elif not _starts_no_thread(error):
             raise
-        started.set_exception(error)
+
+
+def _starts_no_thread(error: BaseException) -> bool:
+    # Early releases of Python 3.12 start no thread while the interpreter ends, and asyncio wants
+    # one to wait for those of `asyncio.to_thread`. Python waits for these in any case.
+    return isinstance(error, RuntimeError) and "at interpreter shutdown" in str(error)
 
 
 def _made_by(factory: Callable[[], object]) -> asyncio.AbstractEventLoop:

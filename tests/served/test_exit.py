@@ -66,6 +66,17 @@ def running(program: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.
             process.kill()
 
 
+def test_a_coroutine_job_that_has_used_a_thread_leaves_no_traceback_at_the_exit() -> None:
+    done = run("""
+async def job():
+    return await asyncio.to_thread(int, "7")
+
+say(Executor(app).submit(job).result())
+""")
+
+    assert (done.stdout, done.stderr, done.returncode) == ("7\n", "", 0)
+
+
 def test_with_a_timeout_the_exit_waits_no_longer_and_one_line_names_what_is_lost() -> None:
     done = run("""
 app.config["EXECUTOR_SHUTDOWN_TIMEOUT"] = 0.1
