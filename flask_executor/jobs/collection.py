@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from ..exceptions import DuplicateKey
 from ..messages.shown import kind_of
 from ..threads.conditions import RLock
+from .options import check_key
 from .state import state_of
 
 if TYPE_CHECKING:
@@ -337,21 +338,6 @@ def after_fork(futures: FutureCollection, elsewhere: Elsewhere | None) -> None:
         future._condition = threading.Condition()  # A thread may have held the old lock.
     done = [key for key, future in futures._futures.items() if future.done()]
     futures._done = OrderedDict.fromkeys(done)
-
-
-def check_key(key: Hashable) -> None:
-    """Refuse a value that cannot be the key of a future.
-
-    :raises TypeError: if *key* is None or cannot be hashed
-    """
-    if key is None:
-        raise TypeError("None cannot be a key: it says that a future is not stored")
-    try:
-        hash(key)
-    except TypeError:
-        raise TypeError(
-            f"{kind_of(key)} cannot be a key: it is unhashable; expected a string, for example"
-        ) from None
 
 
 def _forget_if_never_in(

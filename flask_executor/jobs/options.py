@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from ..messages.shown import shown_setting
+from ..messages.shown import kind_of, shown_setting
 from ..settings import check_timeout, check_wait
 from .retry import check_retry
 
@@ -62,7 +62,8 @@ class OptionValues:
         check_wait("delay", delay)
         check_wait("queue_timeout", queue_timeout)
         check_retry(retry)
-        hash(key)
+        if key is not None:
+            check_key(key)
         if on_duplicate is not None and on_duplicate not in get_args(OnDuplicate):
             raise ValueError(
                 f"on_duplicate is {shown_setting(on_duplicate)}; expected 'raise', 'return' or "
@@ -128,6 +129,21 @@ class OptionValues:
     def with_timeout(self, timeout: float) -> OptionValues:
         """These options with another timeout."""
         return OptionValues(timeout=timeout).over(self)
+
+
+def check_key(key: Hashable) -> None:
+    """Refuse a value that cannot be the key of a future.
+
+    :raises TypeError: if *key* is None or cannot be hashed
+    """
+    if key is None:
+        raise TypeError("None cannot be a key: it says that a future is not stored")
+    try:
+        hash(key)
+    except TypeError:
+        raise TypeError(
+            f"{kind_of(key)} cannot be a key: it is unhashable; expected a string, for example"
+        ) from None
 
 
 def _check_after(after: object) -> None:

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from ..aio.waiter import all_done
-from ..jobs.collection import check_key, forget
+from ..jobs.collection import forget
+from ..jobs.options import check_key
 from ..messages.shown import shown_setting
 from ..settings import check_count, check_seconds
 from ..threads.pool import call_apart

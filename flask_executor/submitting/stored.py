@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from ..jobs.collection import check_key
 from ..jobs.mistakes import refuse_missing_key
-from ..jobs.options import OptionValues
+from ..jobs.options import OptionValues, check_key
 from .any_function import Submitter
 
 if TYPE_CHECKING:

@@ -502,7 +502,7 @@ def test_a_bad_option_is_refused_where_it_is_given(
     executor: Executor, options: dict[str, Any]
 ) -> None:
     for give in (executor.options, executor.job(double).options, executor.job):
-        with pytest.raises((TypeError, ValueError), match=r"expected|unhashable"):
+        with pytest.raises((TypeError, ValueError), match="expected"):
             give(**options)
 
 
