@@ -47,6 +47,9 @@ class Cluster:
         environment = os.environ | {
             "PYTHONPATH": str(ROOT),
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+            # It lives as long as the tests run; by default it looks at itself 50 times a second.
+            "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+            "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
         }
         with (self._folder / "log").open("ab") as log:
             process = subprocess.Popen(
