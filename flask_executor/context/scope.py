@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from asyncio import _get_running_loop
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,7 @@ from ..threads.sync_threads import (
 )
 from .body import share_body
 from .request import MERGED, REQUEST_VARS, request_context
-from .teardown import pop_app_context
+from .teardown import pop_on_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -97,7 +98,10 @@ class Scope:
             # The request is the view's: this context must not tear it down or close its uploads.
             vars(app_context).update(dict.fromkeys(self._request))
         try:
-            pop_app_context(app_context, exc)
+            if _get_running_loop() is None:  # the usual case, and a call into C only
+                app_context.pop(exc)
+            else:
+                pop_on_loop(app_context, exc)
         except BaseException as error:  # the job has ended; its outcome stands
             # Log handlers see the app context and the request again, although teardown is over.
             token = _cv_app.set(app_context)

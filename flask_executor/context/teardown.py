@@ -1,4 +1,4 @@
-"""The end of a job's app context, also where an event loop runs."""
+"""The end of a job's app context where an event loop runs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from flask.ctx import AppContext
 
 
-def pop_app_context(app_context: AppContext, exc: BaseException | None) -> None:
-    """Leave *app_context*, and call its teardown functions with *exc*.
+def pop_on_loop(app_context: AppContext, exc: BaseException | None) -> None:
+    """Leave *app_context* in the thread of a running loop; its teardown functions get *exc*.
 
-    In the thread of a running loop, Flask cannot call async functions. So asyncio sees no running
-    loop meanwhile, and async teardown functions run on another loop. The running loop waits for
-    them, as it does for plain ones.
+    There Flask cannot call async functions. So asyncio sees no running loop meanwhile, and async
+    teardown functions run on another loop. The running loop waits for them, as it does for plain
+    ones.
     """
-    loop = asyncio._get_running_loop()
-    if loop is None or not has_async_teardown(app_context.app) or _is_elsewhere(loop):
+    loop = asyncio.get_running_loop()
+    if not has_async_teardown(app_context.app) or _is_elsewhere(loop):
         app_context.pop(exc)
         return
     asyncio._set_running_loop(None)
