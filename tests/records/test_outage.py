@@ -27,7 +27,8 @@ from tests.support import ROOT, WAIT, Gate, MakeExecutor, app_log
 AWAY = "The database of EXECUTOR_STORE "
 _numbers = itertools.count(1)
 
-BACK = "The database of EXECUTOR_STORE answers again; no record is lost"
+SILENT = f"{AWAY}does not answer (TimeoutError)"
+BACK = f"{AWAY}answers again; no record is lost"
 
 
 def fail() -> None:
@@ -45,6 +46,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the log says of the database."""
     texts = [record.getMessage() for record in app_log(caplog)]
     return [text for text in texts if not text.startswith("Job fail")]
+
+
+def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The same, without the seconds in which a busy machine kept the database from answering."""
+    found: list[str] = []
+    for text in lines(caplog):
+        if text == BACK and found and found[-1].startswith(SILENT):
+            found.pop()
+        else:
+            found.append(text)
+    return found
 
 
 def flood(executor: Executor, count: int, name: str) -> list[str]:
@@ -142,13 +154,12 @@ def test_jobs_run_and_records_catch_up_while_the_server_is_stopped(
         outage.send(signal.SIGCONT)
     flood(on_server, 100, "after")
     until(lambda: on_server.records.counts()["succeeded"] == 85 + 1 + 257 + 85)
-    until(lambda: len(lines(caplog)) == 2)
+    until(lambda: lines(caplog)[-1:] == [BACK])
 
     assert first >= 1
     assert rest < 150  # 300 claims that waited would take 300 seconds.
     assert own.state == "succeeded"
-    assert lines(caplog)[0].startswith(f"{AWAY}does not answer (TimeoutError)")
-    assert lines(caplog)[1] == BACK
+    assert faults(caplog) == []
     check_states(on_server, ["before", "meanwhile", "after"], 100)
 
 
@@ -166,12 +177,12 @@ def test_jobs_run_and_records_catch_up_while_the_server_is_killed(
     with pytest.raises(StoreUnavailable):
         on_server.records.get("no such key")
     outage.server.start()
-    until(lambda: lines(caplog)[1:] == [BACK])
+    until(lambda: faults(caplog)[1:] == [BACK])
     flood(on_server, 100, "after")
     on_server.drain(WAIT)
 
     until(lambda: on_server.records.counts()["succeeded"] == 3 * 85 + 1)
-    assert lines(caplog)[0].startswith(f"{AWAY}fails (")
+    assert faults(caplog)[0].startswith(f"{AWAY}fails (")
     assert on_server.records.get("held").state == "succeeded"
     check_states(on_server, ["before", "meanwhile", "after"], 100)
 
@@ -189,7 +200,7 @@ def test_a_server_is_restarted_without_a_word(
     on_server.drain(WAIT)
 
     until(lambda: on_server.records.counts()["succeeded"] == 16)
-    assert lines(caplog) in ([], [lines(caplog)[0], BACK] if lines(caplog) else [])
+    assert faults(caplog)[1:] in ([], [BACK])
 
 
 @pytest.mark.slow
@@ -207,8 +218,8 @@ def test_a_shutdown_without_the_server_is_bounded_and_says_what_is_lost(
     finally:
         outage.send(signal.SIGCONT)
 
-    assert len(lines(caplog)) == 2
-    assert lines(caplog)[1] == (
+    assert len(faults(caplog)) == 2
+    assert faults(caplog)[1] == (
         "Shut down before the database of EXECUTOR_STORE had taken all records: 20 jobs have a "
         "record that is not up to date, or none"
     )
@@ -346,9 +357,9 @@ def test_a_file_that_another_process_has_locked_delays_no_job(
     connection.execute("COMMIT")
     connection.close()
     until(lambda: on_file.records.counts()["succeeded"] == 171)
-    until(lambda: len(lines(caplog)) == 2)
+    until(lambda: lines(caplog)[-1:] == [BACK])
 
-    assert lines(caplog)[1] == BACK
+    assert faults(caplog)[1:] in ([], [BACK])
     check_states(on_file, ["meanwhile"], 200)
 
 
@@ -362,13 +373,13 @@ def test_records_catch_up_when_a_full_disk_has_room_again(
     assert executor.records.counts()["succeeded"] == 8
     fill(disk / "filler")
     flood(executor, 200, "meanwhile")
-    until(lambda: lines(caplog))
+    until(lambda: faults(caplog))
     (disk / "filler").unlink()
     until(lambda: executor.records.counts()["succeeded"] == 8 + 171)
-    until(lambda: len(lines(caplog)) == 2)
+    until(lambda: len(faults(caplog)) == 2)
 
-    assert lines(caplog)[0].startswith(f"{AWAY}fails (OperationalError)")
-    assert lines(caplog)[1] == BACK
+    assert faults(caplog)[0].startswith(f"{AWAY}fails (OperationalError)")
+    assert faults(caplog)[1] == BACK
     check_states(executor, ["before"], 10)
     check_states(executor, ["meanwhile"], 200)
 
@@ -407,7 +418,7 @@ def test_jobs_run_with_a_file_that_cannot_be_used(
         executor.records.list()
     executor.shutdown()
 
-    away, lost = lines(caplog)
+    away, lost = faults(caplog)
     assert away.startswith(f"{AWAY}fails (")
     assert lost.endswith(
         " taken all records: 20 jobs have a record that is not up to date, or none"
@@ -438,7 +449,7 @@ def test_jobs_run_if_the_file_may_not_be_written(
     assert [future.result(WAIT) for future in futures] == list(range(20))
     executor.shutdown()
 
-    away, lost = lines(caplog)
+    away, lost = faults(caplog)
     assert away.startswith(f"{AWAY}fails (OperationalError)")
     assert lost.endswith(
         " taken all records: 20 jobs have a record that is not up to date, or none"
@@ -460,7 +471,7 @@ def test_a_row_that_the_database_refuses_costs_no_other_job_its_record(
     more = [on_file.submit_stored(f"more-{n}", abs, n) for n in range(50)]
     assert isinstance(bad.exception(WAIT), ValueError)
     assert len([future.result(WAIT) for future in (*good, *more)]) == 100
-    until(lambda: len(lines(caplog)) == 2)
+    until(lambda: len(faults(caplog)) == 2)
     until(lambda: on_file.records.counts()["succeeded"] == 100)
     counts = on_file.records.counts()
     gate.open()
@@ -468,7 +479,7 @@ def test_a_row_that_the_database_refuses_costs_no_other_job_its_record(
     on_file.drain(WAIT)
 
     assert (counts["succeeded"], counts["running"], counts["failed"]) == (100, 1, 0)
-    assert lines(caplog)[1] == f"{AWAY}answers again; 1 job has no record"
+    assert faults(caplog)[1] == f"{AWAY}answers again; 1 job has no record"
     assert on_file.records.get("runs").state == "succeeded"
 
 
