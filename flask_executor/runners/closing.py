@@ -12,7 +12,7 @@ from ..aio.waiter import all_done
 from ..exceptions import WaitTimeout
 from ..jobs.info import running_job
 from ..queue.queue import at_work, pending, stats_of
-from ..threads.conditions import wait_for
+from ..threads.conditions import LightEvent, wait_for
 from .retrying import end_all_waiting
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from ..jobs.item import WorkItem
     from .ports import Runtime
+
+
+# Seconds; Ctrl-C is heard within this time.
+_STEP = 1.0
 
 
 class Deadline:
@@ -82,7 +86,7 @@ def cancel_later(host: Runtime) -> None:
 def wait_or_give_up(host: Runtime, idle: Future[None], deadline: Deadline) -> None:
     """Wait until the queue is *idle*; after ``EXECUTOR_SHUTDOWN_TIMEOUT``, give up the jobs."""
     timeout = host.settings.shutdown_timeout
-    if host.queue.is_given_up or wait_for(idle, deadline.left(timeout)):
+    if host.queue.is_given_up or _ends_in_time(idle, deadline, timeout):
         return
     left = give_up(host, f"Shut down after {timeout} s: %s")
     futures = [item.future for item in left]
@@ -90,6 +94,17 @@ def wait_or_give_up(host: Runtime, idle: Future[None], deadline: Deadline) -> No
     over = host.queue.idle_apart()
     ends = [over, *(future for future in futures if future is not None)]
     concurrent.futures.wait(ends, GRACE)
+
+
+def _ends_in_time(idle: Future[None], deadline: Deadline, timeout: float | None) -> bool:
+    # A signal that comes just before a thread begins to wait for a lock wakes nobody. So the wait
+    # is cut into steps: between two of them, Python calls the signal's handler.
+    is_idle = LightEvent()
+    idle.add_done_callback(lambda _: is_idle.set())
+    while (left := deadline.left(timeout)) is None or left > 0:
+        if is_idle.wait(_STEP if left is None else min(left, _STEP)):
+            return True
+    return idle.done()
 
 
 def give_up(host: Runtime, message: str) -> Collection[WorkItem]:
