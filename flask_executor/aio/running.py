@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import NoRunningLoop
 from ..messages.warn import warn_caller
+from ..threads.pool import call_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 _PATCHED_TOO_LATE = (
     "the executor cannot work here: gevent has patched threads after flask_executor was imported, "
@@ -72,3 +78,15 @@ def warn_if_blocking(what: str, until: str) -> None:
     if running_loop() is None:
         return
     warn_caller(f"{what} blocks the event loop of this thread until {until}", RuntimeWarning)
+
+
+def run_on_new_loop(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run the coroutine of *call* on a loop in another thread, and wait for its result.
+
+    It sees a copy of the caller's contextvars. For a thread that runs a loop, which waits.
+    """
+
+    def run() -> Any:
+        return asyncio.run(call())
+
+    return call_apart(copy_context().run, run).result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import sys
 import warnings
@@ -11,10 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..messages.shown import name_of
-from ..threads.pool import call_apart
 from ..threads.sync_threads import WaitingThread, take_over
 from .functions import is_coroutine_function
-from .running import running_loop
+from .running import run_on_new_loop, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -48,16 +46,12 @@ def as_sync(
         loop = find_loop()
         call = partial(func, *args, **kwargs)
         if loop.is_current():  # The loop waits here, for an async teardown function of a job.
-            return call_apart(copy_context().run, _run_on_new_loop, call).result()
+            return run_on_new_loop(call)
         return _run(loop, call)
 
     if hasattr(func, "__self__"):
         run.__self__ = func.__self__  # type: ignore[attr-defined]
     return run
-
-
-def _run_on_new_loop(call: partial[Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(call())
 
 
 def _run(loop: LoopThread, call: partial[Coroutine[Any, Any, Any]]) -> Any:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..aio.functions import is_coroutine_function
-from ..aio.running import running_loop
+from ..aio.running import run_on_new_loop, running_loop
 from ..messages.log import log_failure
 from ..messages.shown import name_of
 from ..signals import job_cancelled, job_failed, job_retried, job_succeeded
-from ..threads.pool import call_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from blinker import NamedSignal
     from flask import Flask
 
@@ -29,7 +24,8 @@ def notify(signal: NamedSignal, app: Flask, **values: Any) -> None:
     for receiver in signal.receivers_for(app):
         try:
             if running_loop() is not None and is_coroutine_function(receiver):
-                _run_apart(partial(receiver, app, **values))
+                # The app's `async_to_sync` may use the very loop that waits here.
+                run_on_new_loop(partial(receiver, app, **values))
             else:
                 app.ensure_sync(receiver)(app, **values)
         except BaseException as error:  # A receiver must not change how the job ends.
@@ -44,8 +40,3 @@ def has_async_receiver(app: Flask) -> bool:
         for signal in (job_succeeded, job_failed, job_cancelled, job_retried)
         for receiver in signal.receivers_for(app)
     )
-
-
-def _run_apart(receiver: Callable[[], Any]) -> None:
-    # On a loop of its own: the app's `async_to_sync` may use the very loop that waits here.
-    call_apart(copy_context().run, lambda: asyncio.run(receiver())).result()
